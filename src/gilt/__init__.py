@@ -1,0 +1,38 @@
+"""gilt tells generated images from real ones, and measures what generated images are worth as training data.
+
+Every public name is loaded when it is first asked for, so `import gilt` is quick and needs no torch.
+"""
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GiltError": "errors", "ConfigError": "errors", "LayoutError": "errors", "TableError": "errors",
+    "ImageError": "errors", "ModelError": "errors", "StoreError": "errors", "MissingExtraError": "errors",
+    "SplitConfig": "config", "MixConfig": "config", "TrainConfig": "config", "TrialConfig": "config",
+    "Preprocessing": "config",
+    "ImageTable": "data.table", "scan": "data.scan", "split": "data.split", "mix": "data.mix",
+    "PixelCache": "data.pixels",
+    "list_models": "models.registry", "create": "models.registry",
+    "Classifier": "models.classifier", "load_classifier": "models.classifier",
+    "train": "engine.train", "predict": "engine.predict",
+    "Predictions": "evaluation.predictions", "evaluate": "evaluation.evaluate", "Evaluation": "evaluation.evaluate",
+    "Metric": "evaluation.metrics",
+    "Study": "studies.study", "Store": "studies.store", "TrialRecord": "studies.store",
+    "run_study": "studies.runner", "compare": "studies.compare", "Effect": "studies.compare",
+    "report": "reports.report",
+}
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gilt' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"gilt.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,4 @@
+"""`python -m gilt` is the command `gilt`."""
+from gilt.cli import main
+
+main()

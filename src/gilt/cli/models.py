@@ -1,0 +1,173 @@
+"""Commands about one network: models, train, evaluate, predict."""
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gilt.cli.show import TrainLine, bar, print_table, say, settings_option, warnings_shown
+
+
+@click.command(epilog="""\b
+Example:
+  gilt models thesis2""")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(name: str | None, as_json: bool) -> None:
+    """List the networks, or show one layer by layer."""
+    from gilt.models.registry import create, find, list_models, parameters
+
+    entries = [find(name)] if name else list_models()
+    rows: list[dict[str, Any]] = [
+        {"name": e.name, "parameters": parameters(create(e.name, outputs=e.outputs)), "input_size": e.input_size,
+         "source": e.source} for e in entries]
+    if as_json:
+        click.echo(json.dumps(rows[0] if name else rows, indent=1))
+        return
+    print_table(["name", "parameters", "input_size", "source"], [list(row.values()) for row in rows])
+    if name:
+        from gilt.models.summary import layer_table
+
+        click.echo("")
+        print_table(["layer", "kind", "output shape", "parameters"],
+                    layer_table(create(name, outputs=entries[0].outputs), entries[0].input_size))
+
+
+@click.command(epilog="""\b
+Example:
+  gilt train groceries.parquet --set train.model=thesis2 --set train.epochs=5 -o groceries.safetensors
+  gilt train groceries.parquet --set target=origin -o detector.safetensors""")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The classifier (safetensors) to write.")
+@click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings (a study's [base]).")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
+@settings_option
+def train(table: Path, output: Path, config: Path | None, seed: int, root: Path | None,
+          settings: tuple[str, ...]) -> None:
+    """Train one classifier on a table's train rows; the target is class or origin.
+
+    Rows without a split are dealt first (70-15-15). Test rows are not read: see gilt evaluate.
+    """
+    from gilt.config import TrialConfig, override, parse
+    from gilt.data.table import ImageTable
+    from gilt.engine.train import train as run
+    from gilt.files import read_toml
+    from gilt.studies.runner import prepare
+
+    trial = parse(TrialConfig, override(read_toml(config) if config else {}, settings), where=str(config or "--set"))
+    with warnings_shown():
+        whole = ImageTable.load(table, root=root)
+        _, rows = prepare(whole, trial, seed=seed)
+        rows.check_files()
+        classifier = run(rows, trial.train, seed=seed, progress=TrainLine(),
+                         log_dir=output.with_suffix(".tensorboard"))
+    classifier.provenance |= {"trial": trial.model_dump(mode="json"), "source_table": whole.fingerprint}
+    classifier.save(output)
+    last = classifier.history[-1]
+    val = "no val rows" if last["val_accuracy"] is None else f"val accuracy {last['val_accuracy']:.3f}"
+    say(f"wrote {output}: {classifier!r}; {val} (n = {classifier.provenance['n_val']}) after {len(classifier.history)} epochs")
+
+
+@click.command(epilog="""\b
+Example:
+  gilt evaluate groceries.safetensors groceries.parquet
+  gilt evaluate detector.safetensors groceries.parquet --split val --json""")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--split", "part", default="test", show_default=True, type=click.Choice(["train", "val", "test", "all"]),
+              help="The rows to judge on. A table without splits is judged whole.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the predictions (Parquet).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: metrics by name, each value, low, high, n.")
+def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Path | None, as_json: bool) -> None:
+    """Judge a classifier on a table: metrics with 95 % intervals and n, by class and by origin.
+
+    For target `class`, only photographs are judged. A class merged at training (Fruit = Apple, ...) is merged here too.
+    """
+    from gilt.data.table import ImageTable
+    from gilt.engine.predict import predict as run
+    from gilt.evaluation.evaluate import evaluate as judge
+    from gilt.models.classifier import load_classifier
+
+    classifier = load_classifier(model)
+    rows = _judged(ImageTable.load(table, root=root), classifier, part)
+    with warnings_shown(), bar("predicting") as progress:
+        predictions = run(classifier, rows, progress=progress)
+    if output:
+        predictions.save(output)
+        say(f"wrote {output}: {len(predictions):,} predictions")
+    evaluation = judge(predictions)
+    if as_json:
+        click.echo(json.dumps(evaluation.as_json(), indent=1))
+        return
+    _print_evaluation(evaluation)
+
+
+@click.command(epilog="""\b
+Example:
+  gilt predict detector.safetensors inbox/ photo.jpg -o out.csv""")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The CSV to write (default: print it).")
+def predict(model: Path, paths: tuple[Path, ...], output: Path | None) -> None:
+    """Say what images show: path, label, p_<class> ..., error.
+
+    PATHS are files and folders. An unreadable image keeps its line, with the reason under `error`.
+    """
+    from gilt.engine.predict import predict as run
+    from gilt.files import write_text
+    from gilt.models.classifier import load_classifier
+
+    classifier = load_classifier(model)
+    with warnings_shown(), bar("predicting") as progress:
+        predictions = run(classifier, list(paths), progress=progress)
+    text = predictions.frame.to_csv(index=False, float_format="%.6f")
+    bad = int((~predictions.readable).sum())
+    if output:
+        write_text(output, text)
+        say(f"wrote {output}: {len(predictions):,} images{f', {bad:,} of them unreadable' if bad else ''}")
+    else:
+        click.echo(text, nl=False)
+        if bad:
+            say(f"{bad:,} of {len(predictions):,} images are unreadable")
+
+
+def _judged(table, classifier, part: str):
+    """Return the rows of `part` that the classifier is to be judged on, picked and merged as at its training.
+
+    A table without splits is dealt as it was at the training, if it is the same table; else it is judged whole.
+    """
+    from gilt.config import TrialConfig
+    from gilt.data.split import split
+    from gilt.errors import TableError, listed
+
+    trial = TrialConfig.model_validate(classifier.provenance.get("trial", {"target": classifier.target}))
+    same = table.fingerprint == classifier.provenance.get("source_table")
+    rows = table.pick(trial.classes, trial.generators)
+    if same:
+        rows = split(rows, trial.split, target=trial.target, seed=classifier.provenance["seed"])
+    rows = rows.usable.real if classifier.target == "class" else rows.usable
+    if part == "all" or rows.frame["split"].isna().all():
+        if part != "all":
+            say("note: the table has no splits, so it is judged whole; rows that the classifier learnt from flatter it.")
+        return rows
+    splits = rows.counts("split")
+    rows = rows.where(split=part)
+    if not len(rows):
+        raise TableError(f"no {part} row to judge (splits: {listed(f'{k} {v}' for k, v in splits.items())})")
+    return rows
+
+
+def _print_evaluation(evaluation) -> None:
+    header = ["metric", "value", "low", "high", "n"]
+    print_table(header, [[name, m.value, m.low, m.high, m.n] for name, m in evaluation.metrics.items()])
+    for group, values in evaluation.by.items():
+        print_table(header[:1] + header[1:], [[name, m.value, m.low, m.high, m.n] for name, m in values.items()],
+                    title=f"\naccuracy by {group}")
+    if len(evaluation.classes) <= 12:
+        print_table(["true \\ predicted", *evaluation.classes],
+                    [[name, *row] for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)],
+                    title="\nconfusion matrix")
+    for reason, count in evaluation.left_out.items():
+        say(f"left out: {count:,} ({reason})")

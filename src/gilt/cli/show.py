@@ -1,0 +1,112 @@
+"""What the commands share: progress on standard error, tables, and the --set option."""
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gilt.engine.train import Tick
+
+settings_option = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+                               help="Change a setting, as in --set train.epochs=5. May be repeated.")
+
+
+def say(text: str) -> None:
+    """Write a line for the user to standard error, where it does not mix with results."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Show what the library logs (info and warnings) on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain())
+    logger = logging.getLogger("gilt")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{'note: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}"
+
+
+@contextmanager
+def bar(text: str) -> Iterator[Callable[..., None]]:
+    """Yield a callback (done, all[, images/s]) that draws a progress bar on a terminal, and nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total, *rest: progress.update(task, completed=done, total=total)
+
+
+class TrainLine:
+    """The line `epoch 7/20  loss 0.412  val 91.3 %  1,840 img/s  0:42 left`: redrawn on a terminal, else one an epoch."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix, self.live = prefix, sys.stderr.isatty()
+        self.live_only = False  # inside a study: a terminal sees every epoch, a log file only what comes of the trial
+        self.drawn, self.epoch, self.last = 0.0, 0, ""
+
+    def __call__(self, tick: "Tick") -> None:
+        ended = tick.step == tick.steps
+        if self.live and not ended and time.monotonic() - self.drawn < 0.1:
+            return
+        line = self.text(tick)
+        if self.live:
+            click.echo("\r\x1b[2K" + ("" if ended and self.live_only else line), nl=ended and not self.live_only, err=True)
+            self.drawn = time.monotonic()
+        elif not self.live_only and (ended or (tick.epoch != self.epoch and self.last)):
+            say(line if ended else self.last)
+        self.epoch, self.last = tick.epoch, line
+
+    def text(self, tick: "Tick") -> str:
+        """Return the line for one tick."""
+        val = "" if tick.val_accuracy is None else f"  val {100 * tick.val_accuracy:.1f} %"
+        loss = "" if tick.loss != tick.loss else f"  loss {tick.loss:.3f}"
+        return (f"{self.prefix}epoch {tick.epoch}/{tick.epochs}{loss}{val}  {tick.images_per_second:,.0f} img/s  "
+                f"{clock(tick.left)} left")
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
+    """Print a table on standard output; numbers are set to the right, None is a dash."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(header):
+        numeric = bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console = Console()
+    Console(width=console.width if console.is_terminal else 200).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,144 @@
+"""Mix: make training sets of real and generated rows. Test rows are never touched.
+
+Three modes, which ask three questions (`docs/methods.md`):
+
+    share     a set whose generated part is `share`, as large as the rows allow, or `total` rows
+    add       all real rows + m generated          what do I gain by adding?
+    replace   n - m real + m generated, n fixed    what do I lose by saving on photographs?
+
+Rows come from one seeded, class-balanced order of the real rows and one of the generated ones, so that under one seed
+every arm starts from the same photographs and a smaller set lies inside a larger one.
+"""
+import hashlib
+
+import numpy as np
+
+from gilt.config import MixConfig
+from gilt.data.table import REAL, ImageTable
+from gilt.errors import TableError
+
+
+def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "class", seed: int = 0,
+        **settings: object) -> ImageTable:
+    """Return the rows that a trial uses: a mixed train, the asked kind of val, and test (real for target `class`).
+
+    `settings` are MixConfig's fields by name: `mix(table, mode="add", generated=400)`.
+    Raises TableError where a set comes out empty, or more generated rows are asked for than there are.
+    """
+    config = config or MixConfig(**settings)  # type: ignore[arg-type]
+    rows = table.usable
+    train = rows.where(split="train")
+    real, generated = ordered(train.real, seed), ordered(train.generated, seed)
+    real = real.take(slice(0, config.max_real))
+    generated = generated.take(slice(0, config.max_generated))
+    n_real, n_generated = _sizes(config, len(real), len(generated), target)
+    if n_real + n_generated == 0:
+        raise TableError(f"this mix leaves no training row: {len(real)} real and {len(generated)} generated rows are at "
+                         f"hand, and {_said(config)} takes none of them")
+    share = n_generated / (n_real + n_generated)
+    val = _val_rows(rows.where(split="val"), config.val or ("real" if target == "class" else "mix"), share, seed, target)
+    test = rows.where(split="test")
+    test = test.real if target == "class" else test
+    keep = {*real.take(slice(0, n_real)).frame["path"], *generated.take(slice(0, n_generated)).frame["path"],
+            *val.frame["path"], *test.frame["path"]}
+    return rows.where(lambda frame: frame["path"].isin(keep))
+
+
+def ordered(table: ImageTable, seed: int) -> ImageTable:
+    """Return the rows in a seeded random order whose every beginning holds classes and origins in the same parts."""
+    frame = table.frame
+    if frame.empty:
+        return table
+    draw = np.array([_draw(path, seed) for path in frame["path"]])
+    strata = frame["class"].fillna("").astype(str) + "\x1f" + frame["origin"]
+    rank = frame.assign(draw=draw).groupby(strata)["draw"].rank(method="first").to_numpy()
+    size = strata.map(strata.value_counts()).to_numpy()
+    return table.take(np.lexsort((draw, (rank - 0.5) / size)))
+
+
+def _draw(path: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on the row alone: the same in every arm, whatever else the arm holds."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}\x1f{path}".encode(), digest_size=7).digest()) / 2**56
+
+
+def share_name(n_real: int, n_generated: int) -> str:
+    """Return the thesis's name of a training set: Real, AI, or Aug(fake-real) in per cent."""
+    if not n_generated:
+        return "Real"
+    if not n_real:
+        return "AI"
+    fake = round(100 * n_generated / (n_real + n_generated))
+    return f"Aug({fake}-{100 - fake})"
+
+
+def _sizes(config: MixConfig, real: int, generated: int, target: str) -> tuple[int, int]:
+    """Return how many real and generated training rows this mix takes of those at hand."""
+    if config.mode == "share":
+        return _share_sizes(config, real, generated, target)
+    if config.generated is not None:
+        wanted = config.generated
+    elif config.share is None:
+        wanted = generated
+    elif config.mode == "replace":
+        wanted = round(config.share * real)
+    else:
+        wanted = round(real * config.share / (1 - config.share)) if config.share < 1 else generated
+    _enough(wanted, generated, "generated", config)
+    if config.mode == "add":
+        return real, wanted
+    _enough(wanted, real, "real", config)
+    return real - wanted, wanted
+
+
+def _share_sizes(config: MixConfig, real: int, generated: int, target: str) -> tuple[int, int]:
+    share = config.share
+    if share is None:
+        if target == "origin" and config.total is None:
+            return real, generated
+        share = 0.5 if target == "origin" else 0.0
+    if share in (0.0, 1.0):
+        most = generated if share else real
+        total = config.total or most
+        _enough(total, most, "generated" if share else "real", config)
+    else:
+        total = config.total or int(min(real / (1 - share), generated / share) + 1e-9)
+        _enough(round(total * share), generated, "generated", config)
+        _enough(total - round(total * share), real, "real", config)
+    n_generated = round(total * share)
+    return total - n_generated, n_generated
+
+
+def _enough(wanted: int, there: int, kind: str, config: MixConfig) -> None:
+    if wanted > there:
+        raise TableError(f"{_said(config)} asks for {wanted:,} {kind} training rows; there are {there:,}. "
+                         "Ask for fewer, or leave the number out to take what the rows allow")
+
+
+def _said(config: MixConfig) -> str:
+    fields = config.model_dump(exclude_none=True, exclude={"val"})
+    return "mix " + ", ".join(f"{name}={value}" for name, value in fields.items())
+
+
+def _val_rows(val: ImageTable, kind: str, share: float, seed: int, target: str) -> ImageTable:
+    """Return the validation rows of the asked kind; `mix` has the training set's generated part."""
+    real, generated = ordered(val.real, seed), ordered(val.generated, seed)
+    if kind == "real":
+        chosen = real
+    elif kind == "generated":
+        chosen = generated
+    elif target == "origin":
+        chosen = val
+    elif share in (0.0, 1.0):
+        chosen = generated if share else real
+    else:
+        total = int(min(len(real) / (1 - share), len(generated) / share) + 1e-9)
+        n_generated = round(total * share)
+        chosen = val.where(lambda frame: frame["path"].isin(
+            {*real.take(slice(0, total - n_generated)).frame["path"],
+             *generated.take(slice(0, n_generated)).frame["path"]}))
+    if len(val) and not len(chosen):
+        have = f"{len(val.real)} real and {len(val.generated)} generated"
+        raise TableError(f"mix.val={kind!r} finds no validation row: the val split holds {have}. A generated image "
+                         f"follows its source ({REAL} rows of train make generated rows of train); choose another "
+                         "mix.val, or deal the rows anew with split.keep=false")
+    return chosen

@@ -1,0 +1,164 @@
+"""`PixelCache`: every image decoded once, for all trials of a study and all processes that share its folder.
+
+Shapes: N images, H W pixels. One pack holds uint8 (N, H, W, 3) in `data.bin` and one 32-byte content hash an image in
+`index.bin`; image i's hash stands at place i. Writers append under a lock, pixels before hash, so a killed writer
+leaves at most pixels that no hash names, and the next one writes over them. Readers map the file and copy nothing.
+"""
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from gilt.config import Preprocessing
+from gilt.errors import ImageError
+from gilt.files import fingerprint, writing
+
+HASH_BYTES = 32
+# what Pillow raises for files that are no image, broken, cut short, or too large to be meant
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError,
+              Image.DecompressionBombWarning)
+Progress = Callable[[int, int], None]
+
+
+def decode(source: Path | bytes, preprocessing: Preprocessing) -> np.ndarray:
+    """Return an image file as uint8 (H, W, 3). Raises ImageError, naming the file, where it cannot be read."""
+    name = source if isinstance(source, Path) else "image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+                return np.asarray(fit(image, preprocessing))
+    except UNREADABLE as error:
+        raise ImageError(f"{name} cannot be read: {why(error)}") from None
+
+
+def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Return a Pillow image as RGB of the right size; transparency is laid on white, 16 bits are scaled to 8."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image, np.float32)
+        image = Image.fromarray((values / (257 if values.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+        layer = image.convert("RGBA")
+        image = Image.new("RGBA", layer.size, "white")
+        image.alpha_composite(layer)
+    image = image.convert("RGB")
+    size = (preprocessing.size, preprocessing.size)
+    return image if image.size == size else image.resize(size, Image.Resampling[preprocessing.resample.upper()])
+
+
+def why(error: BaseException) -> str:
+    """Return a decoder's complaint as a short text without a memory address."""
+    text = str(error).split(" <_io")[0].strip() or type(error).__name__
+    return "empty or no image" if text.startswith("cannot identify") else text
+
+
+class PixelCache:
+    """A folder of decoded images. Safe to share between processes, and to kill."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def pixels(self, paths: Sequence[Path], hashes: Sequence[str], preprocessing: Preprocessing, *,
+               progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return (pack, rows): a read-only memory map uint8 (N, H, W, 3) and int64 places in it, one a path.
+
+        Images not yet in the pack are decoded first, in parallel; `hashes` are their files' SHA-256.
+        Raises ImageError for an image that cannot be read, StoreError where the disk is full.
+        """
+        pack = _Pack(self.folder / _key(preprocessing), preprocessing.size)
+        places = pack.places()
+        if any(digest not in places for digest in hashes):
+            with pack.lock():
+                places = pack.places()
+                missing = {digest: path for path, digest in zip(paths, hashes, strict=True) if digest not in places}
+                pack.append(missing, preprocessing, progress)
+                places = pack.places()
+        return pack.map(), np.array([places[digest] for digest in hashes], np.int64)
+
+
+def _key(preprocessing: Preprocessing) -> str:
+    return f"{preprocessing.size}x{preprocessing.size}-{fingerprint(preprocessing.model_dump() | {'version': 1})[:8]}"
+
+
+class _Pack:
+    """The two files of one image size."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.shape = folder, (size, size, 3)
+        self.data, self.index = folder / "data.bin", folder / "index.bin"
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def lock(self) -> FileLock:
+        return FileLock(self.folder / "lock")
+
+    def places(self) -> dict[str, int]:
+        """Return content hash -> place, for the images that are whole."""
+        try:
+            raw = self.index.read_bytes()
+        except FileNotFoundError:
+            return {}
+        whole = min(len(raw) // HASH_BYTES, self.data.stat().st_size // int(np.prod(self.shape)))
+        return {raw[i * HASH_BYTES:(i + 1) * HASH_BYTES].hex(): i for i in range(whole)}
+
+    def map(self) -> np.ndarray:
+        count = self.data.stat().st_size // int(np.prod(self.shape))
+        return np.memmap(self.data, np.uint8, "r", shape=(count, *self.shape))
+
+    def append(self, missing: dict[str, Path], preprocessing: Preprocessing, progress: Progress | None) -> None:
+        """Decode `missing` (hash -> path) in parallel and add them, some dozens at a time. Call under the lock."""
+        image_bytes = int(np.prod(self.shape))
+        todo = iter(missing.items())
+        count, done = len(self.places()), 0
+        with writing(self.data), ThreadPoolExecutor(os.cpu_count() or 1) as pool, \
+                _open_at(self.data, count * image_bytes) as data, _open_at(self.index, count * HASH_BYTES) as index:
+            while chunk := list(islice(todo, 64)):
+                for image in pool.map(lambda item: decode(item[1], preprocessing), chunk):
+                    data.write(image.tobytes())
+                data.flush()
+                os.fsync(data.fileno())  # pixels reach the disk before the hash that vouches for them
+                index.write(b"".join(bytes.fromhex(digest) for digest, _ in chunk))
+                index.flush()
+                done += len(chunk)
+                if progress:
+                    progress(done, len(missing))
+
+
+def _open_at(path: Path, end: int):
+    """Return `path` open for writing at byte `end`; what a killed writer left beyond it is cut off."""
+    handle = open(path, "r+b" if path.exists() else "w+b")
+    handle.truncate(end)
+    handle.seek(end)
+    return handle
+
+
+def decode_stream(paths: Sequence[Path], preprocessing: Preprocessing, *, ahead: int = 256
+                  ) -> Iterator[tuple[Path, np.ndarray | ImageError]]:
+    """Yield (path, pixels uint8 (H, W, 3) or the error that says why not), in order, decoding `ahead` in parallel."""
+    def one(path: Path) -> tuple[Path, np.ndarray | ImageError]:
+        try:
+            return path, decode(path, preprocessing)
+        except ImageError as error:
+            return path, error
+
+    waiting = iter(paths)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        queue = [pool.submit(one, path) for path in islice(waiting, ahead)]
+        while queue:
+            yield queue.pop(0).result()
+            queue += [pool.submit(one, path) for path in islice(waiting, 1)]
+
+
+def cache_of(folder: Path | str | None) -> PixelCache:
+    """Return the cache in `folder`, or in $GILT_CACHE, or in the user's cache folder."""
+    if folder is None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = os.environ.get("GILT_CACHE") or Path(home) / "gilt" / "pixels"
+    return PixelCache(folder)

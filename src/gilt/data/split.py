@@ -1,0 +1,131 @@
+"""Split: deal rows into train, val and test, so that nothing a model was shown comes back in its exam.
+
+Content that stands twice never straddles splits, and a generated image follows the photograph it was made from.
+"""
+import numpy as np
+import pandas as pd
+
+from gilt.config import SplitConfig
+from gilt.data.table import REAL, SPLITS, ImageTable
+from gilt.errors import TableError, listed
+
+_STRICTEST = {"test": 0, "val": 1, "train": 2}
+
+
+def split(table: ImageTable, config: SplitConfig | None = None, *, target: str = "class", seed: int = 0,
+          **ratios: float) -> ImageTable:
+    """Return the table with a split for every usable row; existing splits are kept unless `config.keep` is false.
+
+    Rows are dealt by class and origin (stratified), seeded by `config.seed` or `seed`; `ratios` are SplitConfig's
+    fields by name: `split(table, train=0.8, val=0.1, test=0.1)`. For target `class`, generated rows are dealt to
+    train and val only: the test is on photographs. Rows that would leak are marked as left out, with the reason.
+    Raises TableError where no training or test row comes out.
+    """
+    config = config or SplitConfig(**ratios)  # type: ignore[arg-type]
+    rng = np.random.default_rng(seed if config.seed is None else config.seed)
+    frame = table.frame.copy()
+    if not config.keep:
+        frame["split"] = None
+    usable = frame["excluded"].isna()
+    real = frame["origin"] == REAL
+    if target == "class":
+        had_val = (frame.loc[usable & real, "split"] == "val").any()
+        _deal(frame, usable & real, config, rng)
+        _follow_source(frame, usable & ~real)
+        _deal(frame, usable & ~real, config, rng, test=False, carve=not had_val)
+    else:
+        _follow_source(frame, usable & ~real)
+        _deal(frame, usable, config, rng)
+        _follow_source(frame, usable & ~real)
+    result = keep_apart(ImageTable(frame, table.root))
+    _check(result, target)
+    return result
+
+
+def keep_apart(table: ImageTable) -> ImageTable:
+    """Return the table with leaking rows left out: content that a stricter split holds, and its generated offspring.
+
+    Test is stricter than val, val than train. A generated training row made from a val or test image is left out too.
+    """
+    frame = table.frame.copy()
+    usable = frame["excluded"].isna() & frame["split"].notna()
+    rank = frame["split"].map(_STRICTEST)
+    strictest = rank[usable].groupby(frame["sha256"][usable]).transform("min").reindex(frame.index)
+    for name, place in (("test", 0), ("val", 1)):
+        leaks = usable & frame["sha256"].notna() & (strictest == place) & (rank > place)
+        frame.loc[leaks, "excluded"] = f"same content as a {name} image"
+    splits = frame.drop_duplicates("path").set_index("path")["split"]
+    source_rank = frame["source"].map(splits).map(_STRICTEST)
+    for name, place in (("test", 0), ("val", 1)):
+        leaks = frame["excluded"].isna() & (source_rank == place) & (rank > place)
+        frame.loc[leaks, "excluded"] = f"made from a {name} image"
+    return ImageTable(frame, table.root)
+
+
+def _follow_source(frame: pd.DataFrame, mask: pd.Series) -> None:
+    """Give each masked row without a split the split of the image it was made from, where that is known."""
+    splits = frame.drop_duplicates("path").set_index("path")["split"]
+    followed = frame["source"].map(splits)
+    rows = mask & frame["split"].isna() & followed.notna()
+    frame.loc[rows, "split"] = followed[rows]
+
+
+def _deal(frame: pd.DataFrame, mask: pd.Series, config: SplitConfig, rng: np.random.Generator, *,
+          test: bool = True, carve: bool = True) -> None:
+    """Deal the masked rows without a split, in place; then `carve` val rows from train or test where none came out."""
+    had = set(frame.loc[mask, "split"].dropna())
+    ratios = {"train": config.train, "val": config.val, "test": config.test if test else 0.0}
+    if config.val_from_test and test and "val" not in had:  # the thesis's way: val is a part of the test rows
+        ratios = {"train": config.train, "val": 0.0, "test": config.val + config.test}
+    _assign(frame, mask & frame["split"].isna(), ratios, rng)
+    now = set(frame.loc[mask, "split"].dropna())
+    if "val" in now or not config.val or not carve:
+        return
+    if config.val_from_test and "test" in now:
+        part = config.val_from_test
+        _assign(frame, mask & (frame["split"] == "test"), {"test": 1 - part, "val": part}, rng)
+    elif "train" in now and had:
+        free = mask & (frame["split"] == "train") & frame["source"].isna()  # the others follow their source
+        _assign(frame, free, {"train": config.train, "val": config.val}, rng)
+
+
+def _assign(frame: pd.DataFrame, mask: pd.Series, ratios: dict[str, float], rng: np.random.Generator) -> None:
+    """Set the masked rows' split by `ratios`: stratified by class and origin, equal content together."""
+    rows = frame.index[mask]
+    if not len(rows) or not sum(ratios.values()):
+        return
+    content = frame.loc[rows, "sha256"].fillna(frame.loc[rows, "path"])
+    first = ~content.duplicated()
+    strata = (frame.loc[rows, "class"].fillna("").astype(str) + "\x1f" + frame.loc[rows, "origin"])[first]
+    names = {name: rng.random() for name in sorted(strata.unique())}  # strata in random order: small ones take turns
+    order = np.lexsort((rng.random(len(strata)), strata.map(names).to_numpy()))
+    dealt = pd.Series(index=content[first].to_numpy()[order], data=deal_out(len(order), ratios), dtype=object)
+    frame.loc[rows, "split"] = content.map(dealt)
+
+
+def deal_out(count: int, ratios: dict[str, float]) -> list[str]:
+    """Return `count` names so that every stretch of the list holds them in about these ratios.
+
+    Each place goes to the name that is furthest behind its due, so ratios are exact over all and close in each part.
+    """
+    total = sum(ratios.values())
+    names = [name for name in SPLITS if ratios.get(name)]
+    due = np.array([ratios[name] / total for name in names])
+    given = np.zeros(len(names))
+    out = []
+    for i in range(count):
+        k = int(np.argmax(due * (i + 1) - given))
+        given[k] += 1
+        out.append(names[k])
+    return out
+
+
+def _check(table: ImageTable, target: str) -> None:
+    rows = table.usable if target == "origin" else table.usable.real
+    counts = rows.counts("split")
+    for name in ("train", "test"):
+        pool = table.usable if name == "train" else rows
+        if not len(pool.where(split=name)):
+            kind = "real " if target == "class" and name == "test" else ""
+            raise TableError(f"no {kind}{name} rows (splits: {listed(f'{k} {v}' for k, v in counts.items()) or 'none'}). "
+                             "Scan with a layout that says {split}, or deal them anew: --set split.keep=false")

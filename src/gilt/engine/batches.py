@@ -1,0 +1,56 @@
+"""Batches: pixels to float images on the device.
+
+Shapes: N images, B batch, H W pixels. Pixels stay uint8 (N, H, W, 3) until a batch is asked for; on CUDA the whole set
+is uploaded once where it fits, on the CPU it stays in the memory map.
+"""
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+GPU_PART = 0.5  # of the free device memory that pixels may take
+
+
+class Batches:
+    """The rows of one split: a pack of pixels, the rows' places in it, and their labels."""
+
+    def __init__(self, pack: np.ndarray, rows: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
+        self.pack, self.rows, self.device = pack, rows, device
+        self.labels = torch.from_numpy(np.array(labels, np.int64)).to(device)
+        self.uploaded = self._upload() if device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def epoch(self, size: int, *, shuffle: torch.Generator | None = None
+              ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (images_BCHW float32 in [0, 1], channels-last; labels_B int64), all rows once.
+
+        `shuffle` is the generator that draws the order; None keeps the rows' order.
+        """
+        order = torch.arange(len(self)) if shuffle is None else torch.randperm(len(self), generator=shuffle)
+        for chosen in order.split(size):
+            yield self.images(chosen), self.labels[chosen.to(self.device)]
+
+    def images(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the chosen rows as images_BCHW float32 in [0, 1], channels-last, on the device."""
+        if self.uploaded is not None:
+            pixels_BHWC = self.uploaded[chosen.to(self.device)]
+        else:
+            pixels_BHWC = torch.from_numpy(self.pack[self.rows[chosen.numpy()]]).to(self.device, non_blocking=True)
+        return to_images(pixels_BHWC)
+
+    def _upload(self) -> torch.Tensor | None:
+        size = len(self.rows) * int(np.prod(self.pack.shape[1:]))
+        if size > GPU_PART * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        pixels = torch.empty((len(self.rows), *self.pack.shape[1:]), dtype=torch.uint8, device=self.device)
+        for first in range(0, len(self.rows), 4096):  # in pieces: a copy of the whole set need not fit in memory
+            piece = self.pack[self.rows[first:first + 4096]]
+            pixels[first:first + len(piece)] = torch.from_numpy(piece).to(self.device)
+        return pixels
+
+
+def to_images(pixels_BHWC: torch.Tensor) -> torch.Tensor:
+    """Return uint8 pixels (B, H, W, 3) as images_BCHW float32 in [0, 1]; the permutation is the channels-last layout."""
+    return pixels_BHWC.permute(0, 3, 1, 2).float().div_(255)

@@ -1,0 +1,119 @@
+"""Pictures for reports: each function returns one picture as text that HTML can hold (inline SVG, or a data address)."""
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageOps
+
+from gilt.studies.compare import Effect
+from gilt.studies.store import TrialRecord
+
+matplotlib.rcParams.update({"font.size": 9, "svg.fonttype": "none", "font.family": "sans-serif",
+                            "axes.spines.top": False, "axes.spines.right": False})
+GOLD, BLUE, GREY = "#b8860b", "#2b6cb0", "#8a8f98"
+COLOURS = ("#2b6cb0", "#b8860b", "#2f855a", "#c05621", "#6b46c1", "#b83280", "#4a5568", "#0987a0")
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as inline SVG, the same bytes for the same figure."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "gilt"}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg"):]
+
+
+def learning_curves(records: Sequence[TrialRecord]) -> str:
+    """Draw training loss and validation accuracy by epoch: a thin line a seed, a thick one for an arm's mean."""
+    figure = Figure(figsize=(8.6, 3.1))
+    left, right = figure.subplots(1, 2)
+    arms = list(dict.fromkeys(record.arm for record in records))
+    for colour, arm in zip(_colours(len(arms)), arms, strict=True):
+        histories = [record.history for record in records if record.arm == arm]
+        for axis, name, scale in ((left, "train_loss", 1), (right, "val_accuracy", 100)):
+            lines = [[epoch[name] for epoch in history] for history in histories if history[0][name] is not None]
+            for line in lines:
+                axis.plot(range(1, len(line) + 1), scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
+            if lines and len({len(line) for line in lines}) == 1:
+                axis.plot(range(1, len(lines[0]) + 1), scale * np.mean(lines, 0), color=colour, lw=2, label=arm)
+    left.set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
+    right.set(xlabel="epoch", ylabel="validation accuracy (%)")
+    right.legend(frameon=False, fontsize=8)
+    return svg(figure)
+
+
+def effects_forest(effects: Sequence[Effect], benchmark: str) -> str:
+    """Draw each arm's difference from the benchmark with its interval, and one dot a seed."""
+    figure = Figure(figsize=(8.6, 0.7 + 0.45 * len(effects)))
+    axis = figure.subplots()
+    for row, effect in enumerate(reversed(effects)):
+        if effect.low is not None:
+            axis.plot([effect.low, effect.high], [row, row], color=BLUE, lw=2)
+        axis.plot(effect.differences, [row] * len(effect.differences), "o", color=GREY, ms=4, alpha=0.8)
+        axis.plot(effect.mean, row, "D", color=GOLD, ms=7)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(range(len(effects)), [effect.arm for effect in reversed(effects)])
+    axis.set_ylim(-0.6, len(effects) - 0.4)
+    axis.set_xlabel(f"points of test accuracy against {benchmark!r} (diamond: mean; bar: 95 % interval; dots: seeds)")
+    return svg(figure)
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> str:
+    """Draw a confusion matrix, each row in per cent of its true class."""
+    size = max(2.4, min(7.0, 0.42 * len(classes) + 1.2))
+    figure = Figure(figsize=(size, size))
+    axis = figure.subplots()
+    parts = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axis.imshow(parts, cmap="YlOrBr", vmin=0, vmax=100)
+    ticks = range(len(classes))
+    small = {"fontsize": 8 if len(classes) <= 12 else 5}
+    axis.set_xticks(ticks, classes, rotation=90, **small)
+    axis.set_yticks(ticks, classes, **small)
+    if len(classes) <= 12:
+        for i in ticks:
+            for j in ticks:
+                axis.text(j, i, f"{parts[i, j]:.0f}", ha="center", va="center", fontsize=7,
+                          color="white" if parts[i, j] > 60 else "black")
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.set_title(title, fontsize=9)
+    return svg(figure)
+
+
+def sample_sheet(rows: Mapping[str, Mapping[str, Sequence[Path]]], *, tile: int = 72) -> str:
+    """Return a PNG data address: one row a class, its images of each origin side by side (missing files stay grey)."""
+    origins = list(dict.fromkeys(origin for by_origin in rows.values() for origin in by_origin))
+    wide = {origin: max(len(by.get(origin, ())) for by in rows.values()) for origin in origins}
+    gap, label = 14, 96
+    width = label + sum(wide.values()) * (tile + 2) + gap * len(origins)
+    sheet = Image.new("RGB", (width, 18 + len(rows) * (tile + 2)), "white")
+    draw = ImageDraw.Draw(sheet)
+    x = label
+    for origin in origins:
+        draw.text((x, 3), origin, fill="black")
+        for row, (name, by_origin) in enumerate(rows.items()):
+            y = 18 + row * (tile + 2)
+            draw.text((2, y + tile // 2 - 6), name[:15], fill="black")
+            for column, path in enumerate(by_origin.get(origin, ())):
+                sheet.paste(thumbnail(path, tile), (x + column * (tile + 2), y))
+        x += wide[origin] * (tile + 2) + gap
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def thumbnail(path: Path, size: int) -> Image.Image:
+    """Return an image fitted into size x size pixels on grey; a plain grey tile where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (size, size))
+            return ImageOps.pad(image.convert("RGB"), (size, size), color="#e2e2e2")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.new("RGB", (size, size), "#e2e2e2")
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]

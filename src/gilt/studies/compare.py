@@ -1,0 +1,96 @@
+"""Compare: an arm against the benchmark, paired over seeds.
+
+One comparison: t interval of the paired differences, and the exact sign-flip permutation test, whose smallest
+two-sided p is 2^(1-K) for K seeds (`docs/methods.md`).
+"""
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gilt.evaluation.uncertainty import t_interval
+from gilt.studies.store import TrialRecord
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The difference arm - benchmark in a metric, over seeds that both have; in points for an accuracy.
+
+    low and high are None below two seeds, and so is p. `verdict` is beats, matches, trails, or unknown.
+    """
+
+    arm: str
+    benchmark: str
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    seeds: tuple[int, ...]
+    differences: tuple[float, ...]
+    verdict: str
+
+
+def compare(records: Sequence[TrialRecord], benchmark: str, *, metric: str = "accuracy") -> list[Effect]:
+    """Return the effect of every other arm against the benchmark, by arm in the records' order."""
+    values: dict[str, dict[int, float]] = {}
+    for record in records:
+        value = record.metric(metric) if record.state == "finished" else None
+        if value is not None:
+            values.setdefault(record.arm, {})[record.seed] = value
+    base, scale = values.get(benchmark, {}), 1 if metric == "loss" else 100
+    effects = []
+    for arm, by_seed in values.items():
+        seeds = tuple(seed for seed in base if seed in by_seed)
+        if arm != benchmark and seeds:
+            effects.append(_effect(arm, benchmark, metric, seeds, [scale * (by_seed[s] - base[s]) for s in seeds]))
+    return effects
+
+
+def _effect(arm: str, benchmark: str, metric: str, seeds: tuple[int, ...], differences: list[float]) -> Effect:
+    mean, low, high = t_interval(np.array(differences))
+    if len(seeds) < 2:
+        return Effect(arm, benchmark, metric, mean, None, None, None, seeds, tuple(differences), "unknown")
+    verdict = "beats" if low > 0 else "trails" if high < 0 else "matches"
+    return Effect(arm, benchmark, metric, mean, low, high, sign_flip(differences), seeds, tuple(differences), verdict)
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Return the exact two-sided p of the sign-flip permutation test on the mean; beyond 16 seeds a seeded sample."""
+    values = np.asarray(differences, float)
+    if len(values) <= 16:
+        signs = np.array(list(itertools.product((1, -1), repeat=len(values))))
+    else:
+        signs = np.random.default_rng(0).choice((1, -1), (65_536, len(values)))
+    means = np.abs((signs * values).mean(1))
+    return float((means >= abs(values.mean()) - 1e-12).mean())
+
+
+def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]:
+    """Return the study's answer in plain sentences, the main one first."""
+    finished = [record for record in records if record.state == "finished"]
+    if not finished:
+        return ["No trial is finished yet."]
+    if benchmark is None or not any(record.arm == benchmark for record in finished):
+        return ["There is no benchmark to hold the arms against: name one in the study file, as in "
+                "benchmark = \"real\"."]
+    effects = compare(finished, benchmark)
+    sentences = [_sentence(effect) for effect in effects]
+    most = max((len(effect.seeds) for effect in effects), default=0)
+    if 2 <= most < 6:
+        sentences.append(f"With {most} seeds no permutation test can reach p < 0.05 (the smallest possible p is "
+                         f"{2 ** (1 - most):g}): the intervals rest on Student's t. Six seeds or more are better.")
+    return sentences
+
+
+def _sentence(effect: Effect) -> str:
+    arm, base = f"{effect.arm!r}", f"the benchmark {effect.benchmark!r}"
+    by = f"{abs(effect.mean):.1f} points of test accuracy"
+    if effect.verdict == "unknown":
+        side = "above" if effect.mean > 0 else "below" if effect.mean < 0 else "level with"
+        return f"{arm} is {by} {side} {base}, under one seed: no interval, so no verdict. Run more seeds."
+    interval = f"95 % interval {effect.low:+.1f} to {effect.high:+.1f}, {len(effect.seeds)} seeds"
+    if effect.verdict == "matches":
+        return f"{arm} matches {base}: {effect.mean:+.1f} points of test accuracy ({interval}) show no difference."
+    return f"{arm} {effect.verdict} {base} by {by} ({interval})."

@@ -1,0 +1,35 @@
+"""Executors: run trials, and let one trial's failure stop no other."""
+import time
+import traceback
+from collections.abc import Callable, Iterable
+
+import gilt
+from gilt.errors import StoreError
+from gilt.studies.store import Store, TrialRecord, now
+from gilt.studies.study import Trial
+
+
+def run_local(trials: Iterable[tuple[Trial, str]], store: Store, run: Callable[[Trial, str], TrialRecord],
+              done: Callable[[TrialRecord], None]) -> None:
+    """Run (trial, id) pairs one after the other in this process; `done` hears of every record.
+
+    A finished trial is not repeated; a trial that raises is recorded as failed, with its traceback. Only a store that
+    cannot be written, or the user, stops the study.
+    """
+    for trial, trial_id in trials:
+        with store.lock(trial_id):
+            if store.finished(trial_id):  # another process was faster
+                continue
+            started, begin = now(), time.perf_counter()
+            try:
+                record = run(trial, trial_id)
+            except StoreError:
+                raise
+            except Exception:  # the one place that catches everything: the study goes on
+                record = TrialRecord(
+                    id=trial_id, study=store.summary["name"], arm=trial.arm, seed=trial.seed, state="failed",
+                    target=trial.config.target, config=trial.config.model_dump(mode="json"),
+                    table=store.summary["fingerprint"], started=started, gilt=gilt.__version__,
+                    seconds={"total": round(time.perf_counter() - begin, 3)}, error=traceback.format_exc())
+            store.write(record)
+        done(record)
