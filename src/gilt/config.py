@@ -140,7 +140,8 @@ def parse(kind: type[C], data: Mapping[str, Any], *, where: str) -> C:
 
 
 def _first(kind: type[Config], error: ValidationError, where: str) -> str:
-    problem = error.errors()[0]
+    # an unknown key explains a missing one: it comes first
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         parent = _kind_at(kind, problem["loc"][:-1])

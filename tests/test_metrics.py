@@ -1,0 +1,127 @@
+"""Metrics against scikit-learn over a grid, and intervals against what they promise."""
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+import gilt
+from gilt.evaluation.metrics import _from_confusions, measure
+from gilt.evaluation.uncertainty import resampled_ranks, t_interval, wilson
+
+
+def some(n, classes, seed, skew=2.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.r_[np.arange(classes), rng.integers(0, classes, n - classes)])
+    logits = rng.normal(size=(n, classes)) + skew * np.eye(classes)[labels]
+    return labels, logits.astype(np.float32), np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("n", [12, 200])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("skew", [0.0, 1.0, 8.0])
+def test_values_are_scikit_learns(n, classes, skew):
+    labels, _, p = some(n, classes, seed=n + classes, skew=skew)
+    found, guesses = measure(labels, p), p.argmax(1)
+    averaging = {} if classes == 2 else {"average": "macro"}
+    assert found["accuracy"].value == sk.accuracy_score(labels, guesses)
+    assert found["loss"].value == pytest.approx(sk.log_loss(labels, p, labels=range(classes)), abs=1e-6)
+    assert found["precision"].value == pytest.approx(sk.precision_score(labels, guesses, zero_division=0, **averaging))
+    assert found["recall"].value == pytest.approx(sk.recall_score(labels, guesses, **averaging))
+    assert found["f1"].value == pytest.approx(sk.f1_score(labels, guesses, **averaging))
+    scores = p[:, 1] if classes == 2 else p
+    assert found["auroc"].value == pytest.approx(sk.roc_auc_score(labels, scores, multi_class="ovr"))
+    onehot = labels if classes == 2 else np.eye(classes)[labels]
+    assert found["average_precision"].value == pytest.approx(sk.average_precision_score(onehot, scores))
+    for metric in found.values():
+        assert metric.n == n
+        assert metric.low <= metric.value + 1e-9
+        assert metric.high >= metric.value - 0.05  # a percentile interval may leave out an extreme value
+
+
+def test_resampled_ranks_are_scikit_learns_under_weights():
+    """With every weight known, the vectorised AUROC and average precision equal scikit-learn's weighted ones."""
+    rng = np.random.default_rng(0)
+    positive, scores = rng.random(80) < 0.4, np.round(rng.random(80), 1)  # many ties
+    aurocs, precisions = resampled_ranks(positive, scores, resamples=3, seed=5)
+    order, rng = np.argsort(-scores, kind="stable"), np.random.default_rng(5)
+    p = positive[order]
+    weights = np.zeros((3, 80))
+    for mask in (p, ~p):
+        weights[:, mask] = rng.multinomial(mask.sum(), np.full(mask.sum(), 1 / mask.sum()), 3)
+    for i, weight in enumerate(weights):
+        assert aurocs[i] == pytest.approx(sk.roc_auc_score(p, scores[order], sample_weight=weight))
+        assert precisions[i] == pytest.approx(sk.average_precision_score(p, scores[order], sample_weight=weight))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_scores_from_a_confusion_matrix_are_scikit_learns(classes):
+    labels, _, p = some(100, classes, seed=1)
+    matrix = sk.confusion_matrix(labels, p.argmax(1), labels=range(classes))
+    averaging = {"average": "binary"} if classes == 2 else {"average": "macro"}
+    expected = sk.precision_recall_fscore_support(labels, p.argmax(1), zero_division=0, **averaging)[:3]
+    np.testing.assert_allclose([float(v[0]) for v in _from_confusions(matrix[None], binary=classes == 2)], expected)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    hits = rng.binomial(80, 0.9, 400)
+    covered = np.mean([low <= 0.9 <= high for low, high in (wilson(int(h), 80) for h in hits)])
+    assert 0.92 < covered < 0.98
+    runs = [t_interval(rng.normal(3, 1, 5)) for _ in range(400)]
+    assert 0.92 < np.mean([low <= 3 <= high for _, low, high in runs]) < 0.98
+
+
+def predictions(labels, logits, **changes):
+    names = [f"c{i}" for i in range(logits.shape[1])]
+    fields = {"path": [f"{i}.png" for i in range(len(labels))], "origin": ["real"] * len(labels),
+              "class_": [names[i] for i in labels], "logits": logits, "error": [None] * len(labels),
+              "classes": tuple(names), "target": "class"}
+    return gilt.Predictions(**(fields | changes))
+
+
+def test_rows_that_cannot_be_judged_are_counted():
+    labels, logits, _ = some(30, 3, seed=2)
+    logits[4] = np.nan
+    errors = [None] * 30
+    errors[4] = "a.png cannot be read: cut"
+    names = [f"c{i}" for i in labels]
+    names[5] = "mushroom"
+    result = gilt.evaluate(predictions(labels, logits, error=errors, class_=names))
+    assert result.metrics["accuracy"].n == 28
+    assert result.left_out == {"unreadable": 1, "class unknown to the classifier": 1}
+
+
+def test_accuracy_is_given_by_class_and_by_origin():
+    labels, logits, _ = some(40, 2, seed=3)
+    origins = ["real"] * 30 + ["sd"] * 10
+    result = gilt.evaluate(predictions(labels, logits, origin=origins))
+    right = logits.argmax(1) == labels
+    assert result.by["origin"]["sd"].value == pytest.approx(right[30:].mean())
+    assert result.by["origin"]["sd"].n == 10
+    assert result.by["class"]["c1"].value == pytest.approx(right[labels == 1].mean())
+    assert np.sum(result.confusion) == 40
+
+
+def test_a_metric_without_a_value_says_so():
+    labels, logits, _ = some(20, 2, seed=4)
+    result = gilt.evaluate(predictions(np.zeros(20, int), logits))
+    assert result.metrics["auroc"].value is None
+    assert str(result.metrics["auroc"]) == "undefined (n = 20)"
+
+
+def test_for_target_origin_every_generator_counts_as_generated():
+    logits = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
+    result = gilt.evaluate(predictions([0, 0, 0], logits, target="origin", classes=("real", "generated"),
+                                       origin=["real", "sd", "gan"], class_=["x", "x", "x"]))
+    assert result.metrics["accuracy"].value == 1.0
+    assert set(result.by["origin"]) == {"real", "sd", "gan"}
+
+
+def test_predictions_are_the_same_after_saving(tmp_path):
+    labels, logits, _ = some(20, 3, seed=5)
+    before = predictions(labels, logits)
+    before.save(tmp_path / "p.parquet")
+    after = gilt.Predictions.load(tmp_path / "p.parquet")
+    np.testing.assert_array_equal(after.logits, before.logits)
+    assert gilt.evaluate(after) == gilt.evaluate(before)
+    with pytest.raises(gilt.StoreError, match="holds no predictions"):
+        gilt.Predictions.load(tmp_path / "none.parquet")
