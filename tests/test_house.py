@@ -46,7 +46,8 @@ def test_imports_run_downwards_and_rooms_of_one_floor_do_not_know_each_other(pat
     for module in imports(path):
         if module.startswith("gilt."):
             other = module.split(".")[1]
-            assert other == room or FLOOR[other] < FLOOR[room] or (FLOOR[room] == FLOOR[other] == 0), f"{name(path)} -> {module}"
+            down = FLOOR[other] < FLOOR[room] or FLOOR[room] == FLOOR[other] == 0
+            assert other == room or down, f"{name(path)} -> {module}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
@@ -55,7 +56,8 @@ def test_torch_is_imported_in_its_own_rooms_only(path):
         assert not [module for module in imports(path) if module.split(".")[0] in ("torch", "torchvision")]
 
 
-@pytest.mark.parametrize("code", ["import gilt", "import sys; sys.argv = ['gilt', '--help']; from gilt.cli import main; main()"])
+@pytest.mark.parametrize("code", [
+    "import gilt", "import sys; sys.argv = ['gilt', '--help']; from gilt.cli import main; main()"])
 def test_starting_is_quick_and_loads_no_torch(code):
     check = f"import sys, atexit; atexit.register(lambda: print('torch' in sys.modules, 'pandas' in sys.modules))\n{code}"
     times = []

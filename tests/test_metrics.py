@@ -4,7 +4,7 @@ import pytest
 from sklearn import metrics as sk
 
 import gilt
-from gilt.evaluation.metrics import _from_confusions, measure
+from gilt.evaluation.metrics import from_confusions, measure
 from gilt.evaluation.uncertainty import resampled_ranks, t_interval, wilson
 
 
@@ -20,7 +20,7 @@ def some(n, classes, seed, skew=2.0):
 @pytest.mark.parametrize("skew", [0.0, 1.0, 8.0])
 def test_values_are_scikit_learns(n, classes, skew):
     labels, _, p = some(n, classes, seed=n + classes, skew=skew)
-    found, guesses = measure(labels, p), p.argmax(1)
+    (found, _), guesses = measure(labels, p), p.argmax(1)
     averaging = {} if classes == 2 else {"average": "macro"}
     assert found["accuracy"].value == sk.accuracy_score(labels, guesses)
     assert found["loss"].value == pytest.approx(sk.log_loss(labels, p, labels=range(classes)), abs=1e-6)
@@ -56,9 +56,9 @@ def test_resampled_ranks_are_scikit_learns_under_weights():
 def test_scores_from_a_confusion_matrix_are_scikit_learns(classes):
     labels, _, p = some(100, classes, seed=1)
     matrix = sk.confusion_matrix(labels, p.argmax(1), labels=range(classes))
-    averaging = {"average": "binary"} if classes == 2 else {"average": "macro"}
-    expected = sk.precision_recall_fscore_support(labels, p.argmax(1), zero_division=0, **averaging)[:3]
-    np.testing.assert_allclose([float(v[0]) for v in _from_confusions(matrix[None], binary=classes == 2)], expected)
+    expected = sk.precision_recall_fscore_support(labels, p.argmax(1), zero_division=0)[:3]
+    found = [v[0] for v in from_confusions(matrix[None])]
+    np.testing.assert_allclose(found, expected)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
@@ -90,19 +90,44 @@ def test_rows_that_cannot_be_judged_are_counted():
     assert result.left_out == {"unreadable": 1, "class unknown to the classifier": 1}
 
 
+def test_each_class_is_measured_against_the_rest():
+    labels, logits, p = some(90, 3, seed=6, skew=1)
+    found = gilt.evaluate(predictions(labels, logits)).by["class"]
+    for c in range(3):
+        metrics = found[f"c{c}"]
+        assert metrics["recall"].value == pytest.approx(sk.recall_score(labels == c, p.argmax(1) == c))
+        assert metrics["precision"].value == pytest.approx(sk.precision_score(labels == c, p.argmax(1) == c))
+        assert metrics["auroc"].value == pytest.approx(sk.roc_auc_score(labels == c, p[:, c]), abs=1e-6)
+        assert metrics["accuracy"].n == (labels == c).sum()
+
+
+def test_each_generator_is_measured_against_the_real_images():
+    rng = np.random.default_rng(0)
+    origins = ["real"] * 40 + ["sd"] * 20 + ["gan"] * 20
+    logits = np.zeros((80, 2), np.float32)
+    logits[:, 1] = rng.normal(size=80) + np.r_[np.zeros(40), np.full(20, 3), np.zeros(20)]
+    found = gilt.evaluate(predictions(np.zeros(80, int), logits, target="origin", classes=("real", "generated"),
+                                      origin=origins, class_=["x"] * 80)).by["origin"]
+    pair = np.r_[0:40, 40:60]
+    assert found["sd"]["auroc"].value == pytest.approx(sk.roc_auc_score(pair >= 40, logits[pair, 1]))
+    assert found["sd"]["auroc"].value > 0.9 > found["gan"]["auroc"].value
+    assert "auroc" not in found["real"]
+    assert found["gan"]["accuracy"].n == 20
+
+
 def test_accuracy_is_given_by_class_and_by_origin():
     labels, logits, _ = some(40, 2, seed=3)
     origins = ["real"] * 30 + ["sd"] * 10
     result = gilt.evaluate(predictions(labels, logits, origin=origins))
     right = logits.argmax(1) == labels
-    assert result.by["origin"]["sd"].value == pytest.approx(right[30:].mean())
-    assert result.by["origin"]["sd"].n == 10
-    assert result.by["class"]["c1"].value == pytest.approx(right[labels == 1].mean())
+    assert result.by["origin"]["sd"]["accuracy"].value == pytest.approx(right[30:].mean())
+    assert result.by["origin"]["sd"]["accuracy"].n == 10
+    assert result.by["class"]["c1"]["accuracy"].value == pytest.approx(right[labels == 1].mean())
     assert np.sum(result.confusion) == 40
 
 
 def test_a_metric_without_a_value_says_so():
-    labels, logits, _ = some(20, 2, seed=4)
+    _, logits, _ = some(20, 2, seed=4)
     result = gilt.evaluate(predictions(np.zeros(20, int), logits))
     assert result.metrics["auroc"].value is None
     assert str(result.metrics["auroc"]) == "undefined (n = 20)"

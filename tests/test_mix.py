@@ -1,9 +1,11 @@
 """Mixes: three modes, limits, validation types, pairing."""
+from itertools import pairwise
+
 import pytest
-from test_split import fake
 
 import gilt
 from gilt.data.mix import ordered, share_name
+from test_split import fake
 
 
 def counts(table, split="train"):
@@ -44,7 +46,7 @@ def test_arms_are_paired_under_one_seed(rows):
     paths = [set(gilt.mix(rows, seed=4, **settings).where(split="train").real.frame["path"])
              for settings in ({}, {"max_real": 60}, {"share": 0.5, "total": 80}, {"mode": "replace", "generated": 60})]
     small = sorted(paths, key=len)
-    assert all(a <= b for a, b in zip(small, small[1:], strict=False))
+    assert all(a <= b for a, b in pairwise(small))
     other = set(gilt.mix(rows, seed=5, max_real=60).where(split="train").real.frame["path"])
     assert other != paths[1]
 

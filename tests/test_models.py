@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 import gilt
-from gilt.models.registry import create, find, list_models, parameters, register
+from gilt.models.registry import register
+from gilt.models.zoo import create, find, list_models, parameters
 
 
 @pytest.mark.parametrize("name, count", [

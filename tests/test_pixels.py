@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw, make_birds
 from PIL import Image
 
 import gilt
+from conftest import draw, make_birds
 from gilt.data.pixels import PixelCache, decode, decode_stream
 
 P16 = gilt.Preprocessing(size=16)
@@ -44,6 +45,17 @@ def test_equal_content_under_two_names_is_stored_once(tmp_path):
     pack, rows = fill(PixelCache(tmp_path / "cache"), gilt.scan(tmp_path))
     assert len(pack) == 1
     assert list(rows) == [0, 0]
+
+
+def test_a_file_that_changed_since_its_scan_is_refused(tmp_path):
+    path = draw(tmp_path / "real" / "wren" / "a.png", (9, 9, 9), seed=1)
+    table = gilt.scan(tmp_path)
+    draw(path, (9, 9, 9), seed=2)
+    with pytest.raises(gilt.ImageError, match=r"a.png has changed since it was scanned"):
+        fill(PixelCache(tmp_path / "cache"), table)
+    path.unlink()
+    with pytest.raises(gilt.ImageError, match=r"a.png cannot be read: No such file"):
+        fill(PixelCache(tmp_path / "cache"), table)
 
 
 def test_what_a_killed_writer_left_is_written_over(tmp_path, birds):
@@ -82,10 +94,8 @@ def test_processes_that_fill_one_cache_and_a_kill_leave_it_right(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1", "I;16", "I", "F"])
 def test_every_colour_mode_becomes_rgb(tmp_path, mode):
     gradient = Image.linear_gradient("L")
-    if mode == "I;16":
-        image = Image.fromarray(np.asarray(gradient).astype(np.uint16) * 257)
-    else:
-        image = gradient.convert(mode)
+    deep = Image.fromarray(np.asarray(gradient).astype(np.uint16) * 257)
+    image = deep if mode == "I;16" else gradient.convert(mode)
     path = tmp_path / ("a.tif" if mode in ("CMYK", "I", "F", "I;16") else "a.png")
     image.save(path)
     pixels = decode(path, P16)
@@ -97,6 +107,17 @@ def test_every_colour_mode_becomes_rgb(tmp_path, mode):
 def test_transparency_is_laid_on_white(tmp_path):
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
     assert (decode(tmp_path / "a.png", P16) == 255).all()
+
+
+def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
+    image = Image.new("RGB", (20, 10), "black")
+    image.paste("white", (0, 0, 10, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    pixels = decode(tmp_path / "a.jpg", P16)
+    assert pixels[:6].mean() > 240
+    assert pixels[10:].mean() < 15
 
 
 def test_an_unreadable_image_names_the_file(tmp_path):
@@ -115,8 +136,7 @@ def test_a_stream_keeps_order_and_goes_on_past_a_bad_file(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_error(birds):
-    full = os.path.exists("/dev/full")
-    if not full:
+    if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     from gilt.files import writing
     with pytest.raises(gilt.StoreError, match="the disk is full"), writing("x"), open("/dev/full", "wb", buffering=0) as f:

@@ -2,10 +2,10 @@
 import shutil
 
 import pytest
-from conftest import SHARED, draw
 from PIL import Image
 
 import gilt
+from conftest import SHARED, draw
 from gilt.data.layouts import compile_layout, origin_of
 from gilt.data.scan import read_facts
 

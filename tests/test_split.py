@@ -94,7 +94,7 @@ def test_without_train_or_test_rows_the_error_says_what_to_do():
 
 
 def test_ratios_that_do_not_add_up_are_refused():
-    with pytest.raises(ValueError, match="must be 1, not 1.2"):
+    with pytest.raises(ValueError, match=r"must be 1, not 1\.2"):
         gilt.SplitConfig(train=0.9, val=0.2, test=0.1)
 
 

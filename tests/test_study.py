@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_study
 from scipy import stats
 
 import gilt
+from conftest import write_study
 from gilt.evaluation.predictions import Predictions
 from gilt.studies.compare import compare, sign_flip, verdicts
 from gilt.studies.runner import Watch
@@ -68,7 +68,7 @@ def test_running_again_repeats_nothing(finished):
 
 
 def test_a_changed_setting_runs_only_what_it_changes(finished, tmp_path):
-    file, folder, _ = finished
+    file, _, _ = finished
     study = gilt.Study.load(file)
     changed = file.parent / "changed.toml"
     changed.write_text(file.read_text().replace("[arms.aug]\nmix.mode", "[arms.aug]\nmix.max_generated = 10\nmix.mode"))
@@ -106,7 +106,8 @@ def test_a_study_killed_half_way_ends_with_the_records_of_an_undisturbed_one(fin
 def test_a_failed_trial_is_recorded_and_the_rest_goes_on(bird_table, tmp_path, monkeypatch):
     bird_table.save(tmp_path / "birds.parquet")
     file = write_study(tmp_path / "s.toml", tmp_path / "birds.parquet", seeds=(0,), epochs=1)
-    text = file.read_text().replace("[arms.ai]", "[arms.wild]\ntrain.learning_rate = 1e30\ntrain.optimizer = 'sgd'\n\n[arms.ai]")
+    wild = "[arms.wild]\ntrain.learning_rate = 1e30\ntrain.optimizer = 'sgd'\n\n[arms.ai]"
+    text = file.read_text().replace("[arms.ai]", wild)
     file.write_text(text.replace("epochs = 1", "epochs = 4"))
     records = gilt.run_study(gilt.Study.load(file), tmp_path / "store")
     states = {r.arm: r.state for r in records}
@@ -204,9 +205,11 @@ def test_the_verdict_follows_the_interval(differences, verdict):
     sentences = verdicts(records, "real")
     if verdict == "unknown":
         assert "no verdict" in sentences[0]
+        assert "no verdict" in sentences[1]
     else:
-        assert verdict in sentences[0]
-        assert "no permutation test can reach p < 0.05 (the smallest possible p is 0.25)" in sentences[1]
+        assert f"aug {verdict} it" in sentences[0]
+        assert f"aug {verdict} real" in sentences[1]
+        assert "no permutation test can reach p < 0.05 (the smallest possible p is 0.25)" in sentences[2]
 
 
 @pytest.mark.parametrize("k", [2, 5, 6])

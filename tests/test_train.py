@@ -1,17 +1,18 @@
 """Training and prediction on real files: it learns, repeats, and says what it cannot do."""
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import draw
 
 import gilt
+from conftest import draw
 from gilt.engine.augment import augment
 from gilt.engine.batches import Batches
 from gilt.engine.optim import add_l2, penalised
-from gilt.models.registry import create
+from gilt.models.zoo import create
 
 QUICK = {"model": "lenet5", "epochs": 6, "batch_size": 10}
 
@@ -204,4 +205,4 @@ def test_asking_for_a_missing_device_is_an_error(birds):
 
 def test_the_cache_may_be_named_by_the_environment(birds):
     gilt.train(birds, gilt.TrainConfig(model="lenet5", epochs=1))
-    assert os.listdir(os.environ["GILT_CACHE"])
+    assert list(Path(os.environ["GILT_CACHE"]).iterdir())

@@ -14,7 +14,7 @@ _HOMES = {
     "Preprocessing": "config",
     "ImageTable": "data.table", "scan": "data.scan", "split": "data.split", "mix": "data.mix",
     "PixelCache": "data.pixels",
-    "list_models": "models.registry", "create": "models.registry",
+    "list_models": "models.zoo", "create": "models.zoo",
     "Classifier": "models.classifier", "load_classifier": "models.classifier",
     "train": "engine.train", "predict": "engine.predict",
     "Predictions": "evaluation.predictions", "evaluate": "evaluation.evaluate", "Evaluation": "evaluation.evaluate",

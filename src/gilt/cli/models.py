@@ -15,7 +15,7 @@ Example:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(name: str | None, as_json: bool) -> None:
     """List the networks, or show one layer by layer."""
-    from gilt.models.registry import create, find, list_models, parameters
+    from gilt.models.zoo import create, find, list_models, parameters
 
     entries = [find(name)] if name else list_models()
     rows: list[dict[str, Any]] = [
@@ -163,8 +163,10 @@ def _print_evaluation(evaluation) -> None:
     header = ["metric", "value", "low", "high", "n"]
     print_table(header, [[name, m.value, m.low, m.high, m.n] for name, m in evaluation.metrics.items()])
     for group, values in evaluation.by.items():
-        print_table(header[:1] + header[1:], [[name, m.value, m.low, m.high, m.n] for name, m in values.items()],
-                    title=f"\naccuracy by {group}")
+        names = list(dict.fromkeys(name for metrics in values.values() for name in metrics))
+        rows = [[value, *(metrics[name].value if name in metrics else None for name in names), metrics["accuracy"].n]
+                for value, metrics in values.items()]
+        print_table([group, *names, "n"], rows, title=f"\nby {group} (intervals: --json)")
     if len(evaluation.classes) <= 12:
         print_table(["true \\ predicted", *evaluation.classes],
                     [[name, *row] for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)],

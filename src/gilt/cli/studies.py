@@ -51,11 +51,16 @@ Example:
   gilt study show runs/groceries --json""")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a trial.")
-def show(store: Path, as_json: bool) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the report's table of arms as Markdown.")
+def show(store: Path, as_json: bool, as_markdown: bool) -> None:
     """List a study's trials: finished, failed and waiting."""
     from gilt.studies.store import Store, rows_shown
 
-    if as_json:
+    if as_markdown:
+        from gilt.reports.report import markdown
+
+        click.echo(markdown(Store(store)), nl=False)
+    elif as_json:
         click.echo(json.dumps(rows_shown(Store(store)), indent=1))
     else:
         _print_trials(Store(store))

@@ -7,6 +7,7 @@ leaves at most pixels that no hash names, and the next one writes over them. Rea
 import io
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,16 +15,19 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gilt.config import Preprocessing
 from gilt.errors import ImageError
-from gilt.files import fingerprint, writing
+from gilt.files import fingerprint, sha256, writing
 
 HASH_BYTES = 32
 # what Pillow raises for files that are no image, broken, cut short, or too large to be meant
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError,
               Image.DecompressionBombWarning)
+MOST_PIXELS = 89_478_485  # Pillow's own line between a large photograph and a decompression bomb
+# `open_image` refuses what Pillow only warns of; a filter set around each call would not be safe between threads
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
 Progress = Callable[[int, int], None]
 
 
@@ -31,12 +35,20 @@ def decode(source: Path | bytes, preprocessing: Preprocessing) -> np.ndarray:
     """Return an image file as uint8 (H, W, 3). Raises ImageError, naming the file, where it cannot be read."""
     name = source if isinstance(source, Path) else "image"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
-                return np.asarray(fit(image, preprocessing))
+        with open_image(source) as image:
+            return np.asarray(fit(ImageOps.exif_transpose(image), preprocessing))
     except UNREADABLE as error:
         raise ImageError(f"{name} cannot be read: {why(error)}") from None
+
+
+def open_image(source: Path | bytes) -> Image.Image:
+    """Return an image file opened by Pillow, its pixels not yet read. Raises one of UNREADABLE."""
+    image = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+    if image.width * image.height > MOST_PIXELS:
+        size = f"{image.width:,} x {image.height:,}"
+        image.close()
+        raise ValueError(f"{size} pixels: taken for a decompression bomb")
+    return image
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -70,7 +82,7 @@ class PixelCache:
         """Return (pack, rows): a read-only memory map uint8 (N, H, W, 3) and int64 places in it, one a path.
 
         Images not yet in the pack are decoded first, in parallel; `hashes` are their files' SHA-256.
-        Raises ImageError for an image that cannot be read, StoreError where the disk is full.
+        Raises ImageError for an image that cannot be read or has changed since its scan, StoreError where the disk is full.
         """
         pack = _Pack(self.folder / _key(preprocessing), preprocessing.size)
         places = pack.places()
@@ -120,7 +132,7 @@ class _Pack:
         with writing(self.data), ThreadPoolExecutor(os.cpu_count() or 1) as pool, \
                 _open_at(self.data, count * image_bytes) as data, _open_at(self.index, count * HASH_BYTES) as index:
             while chunk := list(islice(todo, 64)):
-                for image in pool.map(lambda item: decode(item[1], preprocessing), chunk):
+                for image in pool.map(lambda item: _decode_as_scanned(*item, preprocessing), chunk):
                     data.write(image.tobytes())
                 data.flush()
                 os.fsync(data.fileno())  # pixels reach the disk before the hash that vouches for them
@@ -129,6 +141,20 @@ class _Pack:
                 done += len(chunk)
                 if progress:
                     progress(done, len(missing))
+
+
+def _decode_as_scanned(digest: str, path: Path, preprocessing: Preprocessing) -> np.ndarray:
+    """Return the pixels of `path`. Raises ImageError where the file is gone, broken, or not the one that was scanned."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    if sha256(data) != digest:
+        raise ImageError(f"{path} has changed since it was scanned: scan the folder again")
+    try:
+        return decode(data, preprocessing)
+    except ImageError as error:
+        raise ImageError(f"{path}{str(error).removeprefix('image')}") from None
 
 
 def _open_at(path: Path, end: int):
@@ -150,9 +176,9 @@ def decode_stream(paths: Sequence[Path], preprocessing: Preprocessing, *, ahead:
 
     waiting = iter(paths)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        queue = [pool.submit(one, path) for path in islice(waiting, ahead)]
+        queue = deque(pool.submit(one, path) for path in islice(waiting, ahead))
         while queue:
-            yield queue.pop(0).result()
+            yield queue.popleft().result()
             queue += [pool.submit(one, path) for path in islice(waiting, 1)]
 
 

@@ -1,9 +1,7 @@
 """Scan: a folder of images to an `ImageTable`, in parallel, without ever changing a file."""
 import hashlib
-import io
 import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from gilt.data.layouts import Layout, compile_layouts, origin_of, split_of
-from gilt.data.pixels import UNREADABLE, Progress, why
+from gilt.data.pixels import UNREADABLE, Progress, open_image, why
 from gilt.data.table import REAL, ImageTable
 from gilt.errors import LayoutError, TableError, listed, near
 
@@ -41,7 +38,11 @@ def scan(folder: Path | str, layout: str | Sequence[str] = "{origin}/{class}", *
         raise LayoutError(f"source {source!r} is unknown (known: {listed(SOURCES[1:])}).{near(source or '', SOURCES[1:])}")
     constants = dict(constants or {})
     layouts = compile_layouts([layout] if isinstance(layout, str) else list(layout), constants)
-    said = _placed(root, _images(root), layouts, constants)
+    paths, passed = image_files(root)
+    if passed:
+        log.warning("%d other files passed over: %s", sum(passed.values()),
+                    listed(f"{suffix} {count}" for suffix, count in passed.most_common()))
+    said = _placed(root, paths, layouts, constants)
     rows = _facts(root, said, progress, threads)
     table = ImageTable(pd.DataFrame(rows), root)
     unreadable = int(table.frame["excluded"].notna().sum())
@@ -54,25 +55,27 @@ def scan(folder: Path | str, layout: str | Sequence[str] = "{origin}/{class}", *
     return table
 
 
-def _images(root: Path) -> list[str]:
-    """Return the relative paths of the image files under `root`, sorted; says what was passed over."""
+def image_files(root: Path) -> tuple[list[str], Counter[str]]:
+    """Return the paths of the image files under `root`, relative and sorted, and what was passed over, by ending.
+
+    Files and folders whose name begins with a dot are no part of a collection. Raises TableError for no image.
+    """
     found: list[str] = []
     passed: Counter[str] = Counter()
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES:
                 found.append(Path(folder, name).relative_to(root).as_posix())
             else:
                 passed[suffix or name] += 1
     if not found:
         others = f"; it holds {sum(passed.values())} other files ({listed(passed)})" if passed else ""
         raise TableError(f"no image in {root}{others}. Endings read: {listed(sorted(SUFFIXES), most=20)}")
-    if passed:
-        log.warning("%d other files passed over: %s", sum(passed.values()),
-                    listed(f"{suffix} {count}" for suffix, count in passed.most_common()))
-    return sorted(found)
+    return sorted(found), passed
 
 
 def _placed(root: Path, paths: Sequence[str], layouts: Sequence[Layout],
@@ -104,10 +107,15 @@ def _facts(root: Path, rows: Sequence[dict[str, Any]], progress: Progress | None
            threads: int | None) -> list[dict[str, Any]]:
     """Return the rows with what their files say, read by several threads (Pillow and hashing release the GIL)."""
     done: list[dict[str, Any]] = []
+    pieces = [rows[first:first + 64] for first in range(0, len(rows), 64)]
+
+    def read(piece: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, **read_facts(root / row["path"])} for row in piece]
+
     with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
         try:
-            for row, facts in zip(rows, pool.map(lambda row: read_facts(root / row["path"]), rows), strict=True):
-                done.append({**row, **facts})
+            for piece in pool.map(read, pieces):
+                done += piece
                 if progress:
                     progress(len(done), len(rows))
         except BaseException:
@@ -125,12 +133,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         facts |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                facts |= {"format": image.format, "width": image.width, "height": image.height}
-                image.draft("RGB", (1, 1))  # a JPEG: 1/8 of the size, the same bytes read
-                image.load()
+        with open_image(data) as image:
+            facts |= {"format": image.format, "width": image.width, "height": image.height}
+            image.draft("RGB", (1, 1))  # a JPEG: 1/8 of the size, the same bytes read
+            image.load()
     except UNREADABLE as error:
         facts["excluded"] = f"unreadable: {why(error)}"
     return facts

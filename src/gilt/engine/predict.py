@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from gilt.data.pixels import PixelCache, decode_stream
-from gilt.data.scan import SUFFIXES
+from gilt.data.scan import image_files
 from gilt.data.table import ImageTable
 from gilt.engine.batches import to_images
-from gilt.errors import ImageError, TableError, listed
+from gilt.errors import ImageError, TableError
 from gilt.evaluation.predictions import Predictions
 from gilt.models.classifier import Classifier
 from gilt.models.device import keep_freed_memory
@@ -58,10 +58,7 @@ def find_images(sources: Sequence[Path | str]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            if not inside:
-                raise TableError(f"no image in {source}. Endings read: {listed(sorted(SUFFIXES), most=20)}")
-            found += inside
+            found += [source / path for path in image_files(source)[0]]
         elif source.exists():
             found.append(source)
         else:

@@ -23,7 +23,7 @@ from gilt.engine.optim import add_l2, loss_of, make_optimizer, penalised
 from gilt.errors import ConfigError, MissingExtraError, ModelError, TableError, listed
 from gilt.models.classifier import Classifier
 from gilt.models.device import keep_freed_memory, machine, pick_device, pick_precision, seed_everything
-from gilt.models.registry import create, find
+from gilt.models.zoo import create, find
 
 log = logging.getLogger(__name__)
 

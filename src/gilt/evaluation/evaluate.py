@@ -1,5 +1,4 @@
 """Evaluate: predictions to metrics with intervals, overall, by class and by origin."""
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,17 +6,19 @@ from typing import Any
 import numpy as np
 
 from gilt.errors import TableError, listed
-from gilt.evaluation.metrics import Metric, confusion, measure
-from gilt.evaluation.predictions import Predictions
-from gilt.evaluation.uncertainty import wilson
+from gilt.evaluation.metrics import Metric, confusion, measure, ranked, right
+from gilt.evaluation.predictions import REAL, Predictions
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name; `by` holds accuracy and n for each class and origin; `left_out` counts rows by reason."""
+    """Metrics by name; `by` holds the metrics of each class and origin; `left_out` counts rows by reason.
+
+    Confusion rows are true classes, columns predicted ones, in the order of `classes`.
+    """
 
     metrics: dict[str, Metric]
-    by: dict[str, dict[str, Metric]]
+    by: dict[str, dict[str, dict[str, Metric]]]
     confusion: list[list[int]]
     classes: tuple[str, ...]
     target: str
@@ -31,8 +32,10 @@ class Evaluation:
 def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin")) -> Evaluation:
     """Return how right the predictions are, with 95 % intervals over images.
 
-    Rows that cannot be judged (unreadable, or of a class that the classifier does not know) are counted in
-    `left_out`, never dropped in silence. Raises TableError where no row can be judged.
+    By the target itself, a group's accuracy and loss are over its own images and its other metrics one against the rest
+    (each generator against the real images); by the other column, a group is judged as if it were the whole.
+    Rows that cannot be judged (unreadable, or of a class that the classifier does not know) are counted in `left_out`,
+    never dropped in silence. Raises TableError where no row can be judged.
     """
     labels, readable = predictions.labels, predictions.readable
     known = readable & (labels >= 0)
@@ -42,17 +45,29 @@ def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin"
         raise TableError(f"no row can be judged: none has a {predictions.target} that the classifier knows "
                          f"({listed(predictions.classes)})")
     labels, probabilities = labels[known], predictions.probabilities[known]
-    guesses = probabilities.argmax(1)
-    groups: dict[str, dict[str, Metric]] = {}
+    overall, by_class = measure(labels, probabilities)
     columns = {"class": predictions.class_, "origin": predictions.origin}
+    groups: dict[str, dict[str, dict[str, Metric]]] = {}
     for name in by:
         values = np.array([str(v) for v in columns[name]], object)[known]
-        groups[name] = {value: _accuracy(guesses[values == value] == labels[values == value])
-                        for value in sorted(Counter(values))}
-    return Evaluation(measure(labels, probabilities), groups, confusion(labels, guesses, len(predictions.classes)),
+        if name == predictions.target == "class":
+            found = dict(zip(predictions.classes, by_class, strict=True))
+            groups[name] = {value: found[value] for value in sorted(set(values))}
+        elif name == predictions.target:
+            groups[name] = {value: _origin(values, value, labels, probabilities) for value in sorted(set(values))}
+        else:
+            groups[name] = {value: overall if (values == value).all() else
+                            measure(labels[values == value], probabilities[values == value])[0]
+                            for value in sorted(set(values))}
+    return Evaluation(overall, groups, confusion(labels, probabilities.argmax(1), len(predictions.classes)),
                       predictions.classes, predictions.target, {k: v for k, v in left_out.items() if v})
 
 
-def _accuracy(right: np.ndarray) -> Metric:
-    low, high = wilson(int(right.sum()), len(right))
-    return Metric(float(right.mean()), low, high, len(right))
+def _origin(origins: np.ndarray, origin: str, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
+    """Return one origin's accuracy and loss, and how well a generator's images are ranked above the real ones."""
+    own, real = origins == origin, origins == REAL
+    found = right(labels[own], probabilities[own])
+    if origin == REAL or not real.any():
+        return found
+    pair = own | real
+    return found | ranked(own[pair], probabilities[pair, 1])

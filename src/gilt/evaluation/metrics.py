@@ -1,8 +1,9 @@
 """Metrics by name, from scikit-learn, each with its interval and n.
 
-Shapes: N images, C classes. For two classes, precision, recall, F1, AUROC and average precision are those of the
-second one (`generated`, for a detector); for more, the unweighted mean over classes (macro, one against the rest).
+Shapes: N images, C classes, R resamples. For two classes, precision, recall, F1, AUROC and average precision are those of
+the second one (`generated`, for a detector); for more, the unweighted mean over classes (macro, one against the rest).
 """
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from sklearn import metrics as sk
 
 from gilt.evaluation.uncertainty import percentiles, resampled_confusions, resampled_ranks, t_interval, wilson
 
-NAMES = ("accuracy", "loss", "precision", "recall", "f1", "auroc", "average_precision")
+DECIDED = ("precision", "recall", "f1")  # by the likeliest class
+RANKED = ("auroc", "average_precision")  # by the probabilities' order
+NAMES = ("accuracy", "loss", *DECIDED, *RANKED)
 
 
 @dataclass(frozen=True)
@@ -29,52 +32,47 @@ class Metric:
         return f"{self.value:.3f}{interval} (n = {self.n})"
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
-    """Return every metric by name for true labels int (N,) and probabilities (N, C).
+@dataclass(frozen=True)
+class _Score:
+    """A score of one class against the rest: its value and its values on R resamples."""
 
-    A metric that these labels leave undefined (AUROC with one class only) has the value None.
+    value: float
+    resampled_R: np.ndarray
+
+
+def measure(labels: np.ndarray, probabilities: np.ndarray) -> tuple[dict[str, Metric], list[dict[str, Metric]]]:
+    """Return (overall, by class): every metric by name for true labels int (N,) and probabilities (N, C).
+
+    By class, accuracy and loss are over the class's own images, the others one against the rest. A metric that these
+    labels leave undefined (AUROC without a positive or a negative) has the value None.
     """
     n, classes = probabilities.shape
+    scores = [{**decided, **_ranked(labels == c, probabilities[:, c], seed=c)}
+              for c, decided in enumerate(_decided(labels, probabilities))]
+    counted = [scores[1]] if classes == 2 else scores
+    overall = right(labels, probabilities) | {name: _mean([s[name] for s in counted if name in s], len(counted), n)
+                                              for name in (*DECIDED, *RANKED)}
+    by_class = [right(labels[labels == c], probabilities[labels == c])
+                | {name: _mean([scores[c][name]] if name in scores[c] else [], 1, n) for name in (*DECIDED, *RANKED)}
+                for c in range(classes)]
+    return overall, by_class
+
+
+def right(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
+    """Return accuracy and loss (cross-entropy, nats): the metrics that any set of images has."""
+    n = len(labels)
+    if n == 0:
+        return {name: Metric(None, None, None, 0) for name in ("accuracy", "loss")}
     guesses = probabilities.argmax(1)
-    losses = -np.log(np.clip(probabilities[np.arange(n), labels], 1e-15, 1))
-    mean, low, high = t_interval(losses)
-    hits = int((guesses == labels).sum())
-    found = {"accuracy": _metric(sk.accuracy_score(labels, guesses), *wilson(hits, n), n),
-             "loss": _metric(mean, low, high, n)}
-    binary = classes == 2
-    averaging = {"average": "binary"} if binary else {"average": "macro", "labels": range(classes)}
-    values = sk.precision_recall_fscore_support(labels, guesses, zero_division=0, **averaging)[:3]
-    resampled = _from_confusions(resampled_confusions(np.array(confusion(labels, guesses, classes))), binary=binary)
-    for name, value, scores_R in zip(("precision", "recall", "f1"), values, resampled, strict=True):
-        found[name] = _metric(float(value), *percentiles(scores_R), n)
-    return found | _ranked(labels, probabilities)
+    mean, low, high = t_interval(-np.log(np.clip(probabilities[np.arange(n), labels], 1e-15, 1)))
+    return {"accuracy": metric(float(sk.accuracy_score(labels, guesses)), wilson(int((guesses == labels).sum()), n), n),
+            "loss": metric(mean, (low, high), n)}
 
 
-def _from_confusions(confusions_RCC: np.ndarray, *, binary: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and F1, each (R,), of R confusion matrices."""
-    hits = np.diagonal(confusions_RCC, axis1=1, axis2=2).astype(float)
-    predicted, true = confusions_RCC.sum(1), confusions_RCC.sum(2)
-    precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(true, 1)
-    f1 = 2 * hits / np.maximum(predicted + true, 1)
-    if binary:
-        return precision[:, 1], recall[:, 1], f1[:, 1]
-    return precision.mean(1), recall.mean(1), f1.mean(1)
-
-
-def _ranked(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
-    """Return AUROC and average precision; undefined (None) where a class has no image."""
-    n, classes = probabilities.shape
-    if len(np.unique(labels)) < classes:
-        return {name: Metric(None, None, None, n) for name in ("auroc", "average_precision")}
-    columns = [1] if classes == 2 else range(classes)
-    values, resamples = [], []
-    for c in columns:
-        positive, scores = labels == c, probabilities[:, c]
-        values.append((sk.roc_auc_score(positive, scores), sk.average_precision_score(positive, scores)))
-        resamples.append(resampled_ranks(positive, scores, seed=c))
-    return {name: _metric(float(np.mean([value[i] for value in values])),
-                          *percentiles(np.mean([scores_R[i] for scores_R in resamples], 0)), n)
-            for i, name in enumerate(("auroc", "average_precision"))}
+def ranked(positive: np.ndarray, scores: np.ndarray) -> dict[str, Metric]:
+    """Return AUROC and average precision of scores (N,) for telling the positives bool (N,) from the rest."""
+    found = _ranked(positive, scores, seed=0)
+    return {name: _mean([found[name]] if name in found else [], 1, len(scores)) for name in RANKED}
 
 
 def confusion(labels: np.ndarray, guesses: np.ndarray, classes: int) -> list[list[int]]:
@@ -82,8 +80,38 @@ def confusion(labels: np.ndarray, guesses: np.ndarray, classes: int) -> list[lis
     return sk.confusion_matrix(labels, guesses, labels=range(classes)).tolist()
 
 
-def _metric(value: float | None, low: float | None, high: float | None, n: int) -> Metric:
-    def number(x: float | None) -> float | None:
-        return None if x is None or np.isnan(x) else float(x)
+def metric(value: float, interval: tuple[float, float], n: int) -> Metric:
+    """Return a Metric; what is not a number becomes None."""
+    numbers = [None if np.isnan(x) else float(x) for x in (value, *interval)]
+    return Metric(*numbers, n)
 
-    return Metric(number(value), number(low), number(high), n)
+
+def _mean(scores: Sequence[_Score], wanted: int, n: int) -> Metric:
+    """Return the mean of per-class scores with its interval; undefined where a class has none."""
+    if len(scores) < wanted:
+        return Metric(None, None, None, n)
+    return metric(float(np.mean([s.value for s in scores])), percentiles(np.mean([s.resampled_R for s in scores], 0)), n)
+
+
+def _decided(labels: np.ndarray, probabilities: np.ndarray) -> list[Mapping[str, _Score]]:
+    """Return precision, recall and F1 of each class."""
+    classes, guesses = probabilities.shape[1], probabilities.argmax(1)
+    values = sk.precision_recall_fscore_support(labels, guesses, labels=range(classes), zero_division=0)[:3]
+    resampled = from_confusions(resampled_confusions(np.array(confusion(labels, guesses, classes))))
+    return [{name: _Score(float(value[c]), scores_RC[:, c])
+             for name, value, scores_RC in zip(DECIDED, values, resampled, strict=True)} for c in range(classes)]
+
+
+def from_confusions(confusions_RCC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return precision, recall and F1, each (R, C), of R confusion matrices."""
+    hits = np.diagonal(confusions_RCC, axis1=1, axis2=2).astype(float)
+    predicted, true = confusions_RCC.sum(1), confusions_RCC.sum(2)
+    return hits / np.maximum(predicted, 1), hits / np.maximum(true, 1), 2 * hits / np.maximum(predicted + true, 1)
+
+
+def _ranked(positive: np.ndarray, scores: np.ndarray, *, seed: int) -> dict[str, _Score]:
+    if positive.all() or not positive.any():
+        return {}
+    values = (sk.roc_auc_score(positive, scores), sk.average_precision_score(positive, scores))
+    resampled = resampled_ranks(positive, scores, seed=seed)
+    return {name: _Score(float(value), scores_R) for name, value, scores_R in zip(RANKED, values, resampled, strict=True)}

@@ -16,7 +16,7 @@ from torch import nn
 from gilt.config import Preprocessing
 from gilt.errors import GiltError, ModelError, listed
 from gilt.files import atomic_path
-from gilt.models.registry import create, parameters
+from gilt.models.zoo import create, parameters
 
 FORMAT = "gilt classifier 1"
 

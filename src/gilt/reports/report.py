@@ -88,9 +88,11 @@ def thesis_table(arms: Sequence[dict[str, Any]], benchmark: str | None) -> list[
     ]
 
 
-def markdown(table: Sequence[Sequence[str]]) -> str:
-    """Return a table as Markdown."""
-    head, *rows = table
+def markdown(store: Store) -> str:
+    """Return the study's table in the thesis's form as Markdown."""
+    summary = store.summary
+    finished = [record for record in store.records() if record.state == "finished"]
+    head, *rows = thesis_table(arm_rows(summary, finished), summary["benchmark"])
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 

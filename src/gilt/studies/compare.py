@@ -76,7 +76,9 @@ def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]
         return ["There is no benchmark to hold the arms against: name one in the study file, as in "
                 "benchmark = \"real\"."]
     effects = compare(finished, benchmark)
-    sentences = [_sentence(effect) for effect in effects]
+    if not effects:
+        return [f"Only the benchmark {benchmark!r} is finished: there is nothing to hold against it yet."]
+    sentences = [_lead(effects, benchmark), *(_sentence(effect) for effect in effects)]
     most = max((len(effect.seeds) for effect in effects), default=0)
     if 2 <= most < 6:
         sentences.append(f"With {most} seeds no permutation test can reach p < 0.05 (the smallest possible p is "
@@ -84,13 +86,29 @@ def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]
     return sentences
 
 
+def _lead(effects: Sequence[Effect], benchmark: str) -> str:
+    """Return one sentence that says which arms beat, match or trail the benchmark."""
+    parts = []
+    for verdict, verb in (("beats", "beat"), ("matches", "match"), ("trails", "trail")):
+        arms = [effect.arm for effect in effects if effect.verdict == verdict]
+        if arms:
+            parts.append(f"{' and '.join((', '.join(arms[:-1]), arms[-1])) if arms[1:] else arms[0]} "
+                         f"{verb if arms[1:] else verdict} it")
+        elif verdict == "beats" and any(effect.verdict != "unknown" for effect in effects):
+            parts.append("no arm beats it")
+    unknown = sum(effect.verdict == "unknown" for effect in effects)
+    if unknown:
+        parts.append(f"{unknown} {'arms have' if unknown > 1 else 'arm has'} one seed and so no verdict")
+    return f"Against the benchmark {benchmark}: {'; '.join(parts)}."
+
+
 def _sentence(effect: Effect) -> str:
-    arm, base = f"{effect.arm!r}", f"the benchmark {effect.benchmark!r}"
+    arm, base = effect.arm, effect.benchmark
     by = f"{abs(effect.mean):.1f} points of test accuracy"
     if effect.verdict == "unknown":
         side = "above" if effect.mean > 0 else "below" if effect.mean < 0 else "level with"
-        return f"{arm} is {by} {side} {base}, under one seed: no interval, so no verdict. Run more seeds."
+        return f"{arm}: {by} {side} {base} under one seed. No interval, so no verdict: run more seeds."
     interval = f"95 % interval {effect.low:+.1f} to {effect.high:+.1f}, {len(effect.seeds)} seeds"
     if effect.verdict == "matches":
-        return f"{arm} matches {base}: {effect.mean:+.1f} points of test accuracy ({interval}) show no difference."
+        return f"{arm} matches {base}: {effect.mean:+.1f} points of test accuracy; the {interval}, holds zero."
     return f"{arm} {effect.verdict} {base} by {by} ({interval})."

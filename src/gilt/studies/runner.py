@@ -15,7 +15,7 @@ from gilt.engine.predict import predict
 from gilt.engine.train import Tick, train
 from gilt.errors import GiltError, TableError
 from gilt.evaluation.evaluate import evaluate
-from gilt.models.registry import create, find, parameters
+from gilt.models.zoo import create, find, parameters
 from gilt.studies.executors import run_local
 from gilt.studies.store import Store, TrialRecord, now
 from gilt.studies.study import Study, Trial

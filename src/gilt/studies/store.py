@@ -21,6 +21,8 @@ from gilt.evaluation.predictions import Predictions
 from gilt.files import read_json, write_json, writing
 from gilt.studies.study import Study
 
+OWN = {"trials", "pixels", "tensorboard", "report.html"}  # what a store holds beside study.json
+
 
 class TrialRecord(Config):
     """All that is known of one trial. `seconds` holds train, predict and total; `error` a failed one's traceback."""
@@ -69,7 +71,8 @@ class Store:
         path = self.folder / "study.json"
         if path.exists() and (name := read_json(path).get("name")) != study.name:
             raise StoreError(f"{self.folder} holds the study {name!r}, not {study.name!r}: choose another --store")
-        if not path.exists() and self.folder.is_dir() and any(self.folder.iterdir()):
+        strange = {item.name for item in self.folder.iterdir()} - OWN if self.folder.is_dir() else set()
+        if not path.exists() and strange:
             raise StoreError(f"{self.folder} holds other things than a study: choose a new or empty folder for --store")
         with writing(self.folder):
             (self.folder / "trials").mkdir(parents=True, exist_ok=True)
