@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gilt.studies.compare import Effect
 from gilt.studies.store import TrialRecord
@@ -22,7 +22,7 @@ def svg(figure: Figure) -> str:
     """Return a figure as inline SVG, the same bytes for the same figure."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "gilt"}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg"):]
 
@@ -89,14 +89,14 @@ def sample_sheet(rows: Mapping[str, Mapping[str, Sequence[Path]]], *, tile: int 
     wide = {origin: max(len(by.get(origin, ())) for by in rows.values()) for origin in origins}
     gap, label = 14, 96
     width = label + sum(wide.values()) * (tile + 2) + gap * len(origins)
-    sheet = Image.new("RGB", (width, 18 + len(rows) * (tile + 2)), "white")
-    draw = ImageDraw.Draw(sheet)
+    sheet = Image.new("RGB", (width, 18 + len(rows) * (tile + 2)), "#fffdf8")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     x = label
     for origin in origins:
-        draw.text((x, 3), origin, fill="black")
+        draw.text((x, 2), origin, fill="black", font=font)
         for row, (name, by_origin) in enumerate(rows.items()):
             y = 18 + row * (tile + 2)
-            draw.text((2, y + tile // 2 - 6), name[:15], fill="black")
+            draw.text((2, y + tile // 2 - 6), name[:14], fill="black", font=font)
             for column, path in enumerate(by_origin.get(origin, ())):
                 sheet.paste(thumbnail(path, tile), (x + column * (tile + 2), y))
         x += wide[origin] * (tile + 2) + gap

@@ -66,15 +66,11 @@ def thesis_table(arms: Sequence[dict[str, Any]], benchmark: str | None) -> list[
     def line(name: str, cell: Any) -> list[str]:
         return [name, *(str(cell(row)) for row in arms)]
 
-    def dropout(row: dict[str, Any]) -> str:
-        value = row["config"].train.dropout
-        return "network's own" if value is None else f"{value:g}"
-
     return [
         ["Trials", *("Benchmark: " * (row["arm"] == benchmark) + row["arm"] for row in arms)],
         line("Batch Size", lambda row: row["config"].train.batch_size),
         line("Epochs", lambda row: row["length"]),
-        line("Dropout", dropout),
+        line("Dropout", lambda row: "-" if row["record"].dropout is None else f"{row['record'].dropout:g}"),
         line("Model", lambda row: row["config"].train.model),
         line("Train Set Type", lambda row: row["record"].train_set),
         line("Val Set Type", lambda row: row["record"].val_set),
@@ -112,7 +108,8 @@ def _confusions(finished: Sequence[TrialRecord]) -> list[str]:
         trials = [record for record in finished if record.arm == arm and record.test]
         if trials:
             counts = np.sum([record.test["confusion"] for record in trials if record.test], 0)
-            pictures.append(confusion_matrix(counts, trials[0].classes, f"{arm} ({len(trials)} seeds together)"))
+            seeds = f"{len(trials)} seeds together" if len(trials) > 1 else "1 seed"
+            pictures.append(confusion_matrix(counts, trials[0].classes, f"{arm} ({seeds})"))
     return pictures
 
 

@@ -88,6 +88,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
         n_generated=n_generated, n_val=len(parts["val"]), n_test=len(parts["test"]),
         train_set=share_name(n_real, n_generated), val_set=_set_name(parts["val"]), rows=rows.fingerprint,
         left_out=_left_out(dealt), classes=list(classes), parameters=parameters(classifier.network),
+        dropout=config.train.dropout if config.train.dropout is not None else find(config.train.model).dropout,
         history=classifier.history, val=evaluations.get("val"), test=evaluations.get("test"),
         machine=classifier.provenance["machine"], gilt=gilt.__version__,
         seconds={"train": round(trained - begin, 3), "predict": round(ended - trained, 3),

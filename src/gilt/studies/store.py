@@ -47,6 +47,7 @@ class TrialRecord(Config):
     left_out: dict[str, int] = {}
     classes: list[str] = []
     parameters: int | None = None
+    dropout: float | None = None
     history: list[dict[str, Any]] = []
     val: dict[str, Any] | None = None
     test: dict[str, Any] | None = None
