@@ -165,7 +165,7 @@ def pack(source: Path, work: Path, to: Path) -> None:
                 add(f"real/{split}/{CLASSES[label]}/{i % ROWS[split]:03d}.png", image)
         generated = np.load(work / "generated.npz")
         for i, (image, label) in enumerate(zip(generated["images"], generated["labels"], strict=True)):
-            add(f"{GENERATOR}/{CLASSES[label]}/{i % GENERATED:03d}.png", image)
+            add(f"{GENERATOR}/{CLASSES[label]}/g{i % GENERATED:03d}.png", image)
     print(f"{to}: {to.stat().st_size / 1e6:.1f} MB")
 
 

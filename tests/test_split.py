@@ -88,9 +88,11 @@ def test_a_generated_training_row_made_from_a_test_photograph_never_enters_train
     assert len(gilt.mix(result, mode="add").where(split="train").generated) == 1
 
 
-def test_without_train_or_test_rows_the_error_says_what_to_do():
-    with pytest.raises(gilt.TableError, match=r"no real test rows \(splits: train 8, val 2\).*split.keep=false"):
-        gilt.split(fake({"a": 10}, split="train"))
+def test_no_train_row_is_an_error_and_no_test_row_a_warning(caplog):
+    with pytest.raises(gilt.TableError, match=r"no train rows \(splits: test 10\).*split.keep=false"):
+        gilt.split(fake({"a": 10}, split="test"))
+    assert gilt.split(fake({"a": 10}, split="train")).counts("split") == {"train": 8, "val": 2}
+    assert "no real test rows (splits: train 8, val 2)" in caplog.text
 
 
 def test_ratios_that_do_not_add_up_are_refused():

@@ -155,6 +155,8 @@ def test_a_finished_record_is_never_changed(finished):
     ("mix.mode = \"add\"", "mix.mode = \"add\"\nmix.generated = 999", r"arm 'aug': .*there are 33"),
     ("mix.share = 1.0", "mix.share = 1.0\nmix.max_generated = 0", r"arm 'ai': this mix leaves no training row"),
     ('target = "class"', 'target = "class"\nclasses = ["wren"]', r"arm 'real': the training rows hold one class only"),
+    ("[base.train]", "[base.split]\ntrain = 0.8\nval = 0.2\ntest = 0.0\n\n[base.train]",
+     r"arm 'real': there is no real test row"),
     ('target = "class"', 'target = "class"\ngenerators = ["dall-e"]', r"arm 'real': no generator 'dall-e'")])
 def test_a_wrong_study_file_is_one_clear_error_before_anything_is_trained(study_file, tmp_path, old, new, part):
     text = study_file.read_text()

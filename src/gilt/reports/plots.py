@@ -28,20 +28,26 @@ def svg(figure: Figure) -> str:
 
 
 def learning_curves(records: Sequence[TrialRecord]) -> str:
-    """Draw training loss and validation accuracy by epoch: a thin line a seed, a thick one for an arm's mean."""
+    """Draw training loss and validation accuracy: a thin line a seed, a thick one for an arm's mean.
+
+    Over epochs; over optimiser steps where the study fixes those, since an epoch's length then differs between arms.
+    """
     figure = Figure(figsize=(8.6, 3.1))
     left, right = figure.subplots(1, 2)
     arms = list(dict.fromkeys(record.arm for record in records))
+    fixed = records[0].config["train"]["steps"]
     for colour, arm in zip(_colours(len(arms)), arms, strict=True):
         histories = [record.history for record in records if record.arm == arm]
         for axis, name, scale in ((left, "train_loss", 1), (right, "val_accuracy", 100)):
             lines = [[epoch[name] for epoch in history] for history in histories if history[0][name] is not None]
-            for line in lines:
-                axis.plot(range(1, len(line) + 1), scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
+            places = [np.arange(1, len(line) + 1) * (fixed / len(line) if fixed else 1) for line in lines]
+            for place, line in zip(places, lines, strict=True):
+                axis.plot(place, scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
             if lines and len({len(line) for line in lines}) == 1:
-                axis.plot(range(1, len(lines[0]) + 1), scale * np.mean(lines, 0), color=colour, lw=2, label=arm)
-    left.set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
-    right.set(xlabel="epoch", ylabel="validation accuracy (%)")
+                axis.plot(places[0], scale * np.mean(lines, 0), color=colour, lw=2, label=arm)
+    unit = "optimiser step" if fixed else "epoch"
+    left.set(xlabel=unit, ylabel="training loss (nats)", yscale="log")
+    right.set(xlabel=unit, ylabel="validation accuracy (%)")
     right.legend(frameon=False, fontsize=8)
     return svg(figure)
 
@@ -64,7 +70,7 @@ def effects_forest(effects: Sequence[Effect], benchmark: str) -> str:
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> str:
     """Draw a confusion matrix, each row in per cent of its true class."""
-    size = max(2.4, min(7.0, 0.42 * len(classes) + 1.2))
+    size = max(2.4, min(7.0, 0.36 * len(classes) + 1.2))
     figure = Figure(figsize=(size, size))
     axis = figure.subplots()
     parts = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)

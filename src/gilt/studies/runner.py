@@ -68,7 +68,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
     config, started, begin = trial.config, now(), time.perf_counter()
     dealt, rows = prepare(table, config, seed=trial.seed)
     rows.save(store.path(trial_id, "rows.parquet"))
-    classes = sorted(set(dealt.usable.labels(config.target)), reverse=config.target == "origin")
+    classes = sorted(set(dealt.usable.labels(config.target).dropna()), reverse=config.target == "origin")
     classifier = train(rows, config.train, seed=trial.seed, cache=cache, progress=tick, classes=classes,
                        log_dir=store.folder / "tensorboard" / f"{trial.arm}-seed{trial.seed}")
     trained = time.perf_counter()
@@ -115,7 +115,9 @@ def _rehearse(trial: Trial, table: ImageTable) -> None:
             raise TableError(f"the training rows hold one {config.target} only ({labels.iloc[0]}): there is nothing to "
                              "tell apart")
         if not len(rows.where(split="test")):
-            raise TableError("there is no test row")
+            kind = "real " if config.target == "class" else ""
+            raise TableError(f"there is no {kind}test row: scan with a layout that says {{split}}, or deal the rows anew "
+                             "with split.keep=false")
         entry = find(config.train.model)
         create(entry.name, input_size=config.train.image_size, dropout=config.train.dropout)
     except GiltError as error:
