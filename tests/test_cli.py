@@ -51,7 +51,7 @@ def test_mix_writes_a_table(home):
 
 
 def test_train_and_evaluate_print_metrics_with_intervals(home):
-    metrics = json.loads(run("evaluate", "m.safetensors", "dealt.parquet", "--json", cwd=home).stdout)["metrics"]
+    metrics = json.loads(run("evaluate", "m.safetensors", "dealt.parquet", "--json", cwd=home).stdout)
     assert set(metrics) >= {"accuracy", "loss", "precision", "recall", "f1", "auroc", "average_precision"}
     assert set(metrics["accuracy"]) == {"value", "low", "high", "n"}
     assert metrics["accuracy"]["n"] == 9
@@ -61,7 +61,7 @@ def test_train_and_evaluate_print_metrics_with_intervals(home):
 
 def test_a_table_without_splits_is_judged_on_the_rows_that_training_held_back(home):
     run("train", "birds.parquet", "-o", "u.safetensors", "--set", "train.model=lenet5", "--set", "train.epochs=1", cwd=home)
-    metrics = json.loads(run("evaluate", "u.safetensors", "birds.parquet", "--json", cwd=home).stdout)["metrics"]
+    metrics = json.loads(run("evaluate", "u.safetensors", "birds.parquet", "--json", cwd=home).stdout)
     assert metrics["accuracy"]["n"] == 9
 
 

@@ -79,7 +79,9 @@ Example:
               help="The rows to judge on. A table without splits is judged whole.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the predictions (Parquet).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: metrics by name, each value, low, high, n.")
+@click.option("--json", "as_json", is_flag=True,
+              help="Print JSON: metrics by name, each value, low, high, n; then by (class, origin), confusion, classes, "
+                   "target, left_out.")
 def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Path | None, as_json: bool) -> None:
     """Judge a classifier on a table: metrics with 95 % intervals and n, by class and by origin.
 
@@ -99,7 +101,8 @@ def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Pat
         say(f"wrote {output}: {len(predictions):,} predictions")
     evaluation = judge(predictions)
     if as_json:
-        click.echo(json.dumps(evaluation.as_json(), indent=1))
+        values = evaluation.as_json()
+        click.echo(json.dumps(values.pop("metrics") | values, indent=1))
         return
     _print_evaluation(evaluation)
 
