@@ -71,10 +71,12 @@ def test_content_that_existing_splits_share_is_left_out_of_the_laxer_one():
                                               None, None, None, None]
 
 
-def test_a_generated_image_follows_its_source():
+@pytest.mark.parametrize("target", ["class", "origin"])
+def test_a_generated_image_follows_its_source(target):
     table = fake({"a": 40}, {"a": 40})
     table = table.with_column("source", [None] * 40 + [f"real/a/{i}.png" for i in range(40)])
-    result = gilt.split(table, seed=0)
+    result = gilt.split(table, target=target, seed=0)
+    assert result.frame["split"].notna().all()
     splits = dict(zip(result.frame["path"], result.frame["split"], strict=True))
     for path, source in zip(result.frame["path"], result.frame["source"], strict=True):
         assert source is None or splits[path] == splits[source]

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     except GiltError as problem:
         code = _fail(str(problem))
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped. What was finished is kept; the same command goes on from there.", err=True)
+        click.echo("\nstopped. What was finished is kept; a study that is run again goes on from there.", err=True)
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,9 +37,10 @@ def split(table: ImageTable, config: SplitConfig | None = None, *, target: str =
         _follow_source(frame, usable & ~real)
         _deal(frame, usable & ~real, config, rng, test=False, carve=not had_val)
     else:
-        _follow_source(frame, usable & ~real)
-        _deal(frame, usable, config, rng)
-        _follow_source(frame, usable & ~real)
+        free = frame["source"].isna() | ~frame["source"].isin(frame["path"])
+        _deal(frame, usable & free, config, rng)
+        _follow_source(frame, usable & ~free)
+        _deal(frame, usable & ~free, config, rng, carve=False)  # where even the source has no split
     result = keep_apart(ImageTable(frame, table.root))
     _check(result, target)
     return result
