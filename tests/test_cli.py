@@ -65,6 +65,23 @@ def test_a_table_without_splits_is_judged_on_the_rows_that_training_held_back(ho
     assert metrics["accuracy"]["n"] == 9
 
 
+def test_rows_that_the_classifier_learnt_from_are_not_judged_on(home):
+    run("split", "birds.parquet", "--seed", "5", "-o", "other.parquet", cwd=home)
+    result = run("evaluate", "m.safetensors", "other.parquet", "--json", cwd=home)
+    left = int(result.stderr.split("left out: ")[1].split()[0])
+    assert left > 0
+    assert json.loads(result.stdout)["accuracy"]["n"] + left == 9
+    assert "were training rows" in error_line("evaluate", "m.safetensors", "train-only.parquet", cwd=_train_only(home))
+
+
+def _train_only(home):
+    import gilt
+
+    gilt.ImageTable.load(home / "dealt.parquet").where(split="train", origin="real").with_column("split", None).save(
+        home / "train-only.parquet")
+    return home
+
+
 def test_merged_classes_are_merged_again_when_judged(home):
     (home / "merge.toml").write_text('classes = {bird = ["wren"], other = ["robin"]}\n')
     run("train", "dealt.parquet", "-o", "g.safetensors", "--config", "merge.toml", "--set", "train.model=lenet5",
@@ -151,6 +168,10 @@ def test_bad_input_is_one_line_and_exit_code_2(home, bird_folder, tmp_path):
     assert "does not exist" in error_line("train", "none.parquet", "-o", "x", cwd=home)
     assert "does not exist" in error_line("evaluate", "none.safetensors", "dealt.parquet", cwd=home)
     assert "no file or folder" in error_line("predict", "m.safetensors", "nowhere", cwd=home)
+    assert "is a table: gilt evaluate" in error_line("predict", "m.safetensors", "birds.parquet", cwd=home)
+    assert "is a folder" in error_line("train", "dealt.parquet", "-o", ".", cwd=home)
+    assert "train" in error_line("train", "dealt.parquet", "-o", "x", "--set", "target=origin", "--set", "train=0.8", cwd=home)
+    assert "-1" in error_line("train", "dealt.parquet", "-o", "x", "--seed", "-1", cwd=home)
     assert "holds no study" in error_line("study", "show", tmp_path)
     assert "no network 'thesis9'" in error_line("models", "thesis9")
     assert "no file" in error_line("study", "run", "none.toml", "--store", "s", cwd=tmp_path)

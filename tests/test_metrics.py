@@ -126,6 +126,21 @@ def test_accuracy_is_given_by_class_and_by_origin():
     assert np.sum(result.confusion) == 40
 
 
+def test_classes_that_no_image_shows_do_not_count_against_a_classifier():
+    labels, logits, _ = some(60, 3, seed=8, skew=50)
+    wide = np.c_[logits, np.full((60, 2), -99, np.float32)]
+    result = gilt.evaluate(predictions(labels, wide))
+    assert {name: metric.value for name, metric in result.metrics.items() if name != "loss"} == dict.fromkeys(
+        ("accuracy", "precision", "recall", "f1", "auroc", "average_precision"), 1.0)
+
+
+def test_a_detector_judged_on_photographs_alone_has_no_recall():
+    result = gilt.evaluate(predictions(np.zeros(9, int), np.eye(2, dtype=np.float32)[np.zeros(9, int)], target="origin",
+                                       classes=("real", "generated"), class_=["x"] * 9))
+    assert result.metrics["accuracy"].value == 1.0
+    assert result.metrics["recall"].value is result.metrics["f1"].value is None
+
+
 def test_a_metric_without_a_value_says_so():
     _, logits, _ = some(20, 2, seed=4)
     result = gilt.evaluate(predictions(np.zeros(20, int), logits))

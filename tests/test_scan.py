@@ -121,6 +121,22 @@ def test_layout_parts_may_mix_text_and_names():
     assert layout.fits(["train", "sd-wren"]) is None
 
 
+def test_usual_slips_are_noted(tmp_path, caplog):
+    draw(tmp_path / "2019" / "wren" / "a.png", (9, 9, 9), seed=1)
+    draw(tmp_path / "2020" / "Wren" / "b.png", (9, 9, 9), seed=2)
+    gilt.scan(tmp_path)
+    assert "no origin means real here (origins: 2019, 2020)" in caplog.text
+    assert "classes Wren, wren differ in case only" in caplog.text
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    draw(tmp_path / "elsewhere" / "a.png", (9, 9, 9), seed=1)
+    (tmp_path / "birds" / "real").mkdir(parents=True)
+    (tmp_path / "birds" / "real" / "wren").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "birds")
+    assert len(gilt.scan(tmp_path / "birds")) == 1
+
+
 def test_files_are_never_changed_by_a_scan(tmp_path):
     path = draw(tmp_path / "real" / "wren" / "a.jpg", (9, 9, 9), seed=1)
     before = (path.read_bytes(), path.stat().st_mtime_ns)

@@ -22,6 +22,12 @@ def test_rows_are_dealt_in_the_asked_ratios_in_every_class(train, val, test):
             assert abs(counts.get(part, 0) - ratio * n) <= 1
 
 
+def test_the_photographs_are_dealt_alike_whatever_generators_are_there(bird_table):
+    whole = gilt.split(bird_table, target="origin", seed=4)
+    alone = gilt.split(bird_table.real, target="origin", seed=4)
+    assert whole.real == alone
+
+
 def test_many_small_classes_still_fill_every_split():
     counts = gilt.split(fake({f"c{i}": 3 for i in range(40)}), seed=0).counts("split")
     assert counts == {"train": 84, "val": 18, "test": 18}
@@ -88,6 +94,15 @@ def test_a_generated_training_row_made_from_a_test_photograph_never_enters_train
     result = gilt.split(table)
     assert list(result.generated.frame["excluded"]) == [None, "made from a val image", "made from a test image"]
     assert len(gilt.mix(result, mode="add").where(split="train").generated) == 1
+
+
+def test_a_generated_image_follows_the_strictest_copy_of_its_source():
+    table = fake({"a": 4}, {"a": 2}, split=["train", "train", "val", "test", "train", "test"])
+    table = table.with_column("sha256", ["x", "y", "z", "x", "g0", "g1"])
+    table = table.with_column("source", [None] * 4 + ["real/a/0.png", "real/a/1.png"])
+    result = gilt.split(table, target="origin")
+    assert list(result.frame["excluded"]) == ["same content as a test image", None, None, None, "made from a test image",
+                                              "made from a train image"]
 
 
 def test_no_train_row_is_an_error_and_no_test_row_a_warning(caplog):

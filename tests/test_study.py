@@ -149,6 +149,9 @@ def test_a_finished_record_is_never_changed(finished):
     ("mix.share = 1.0", "", r"arms 'real' and 'ai' are the same trial"),
     ("seeds = [0, 1]", "seeds = [1, 1]", "a seed stands twice"),
     ("seeds = [0, 1]", "seeds = []", "at least 1 item"),
+    ("seeds = [0, 1]", "seeds = [-1]", "greater than or equal to 0"),
+    ("epochs = 2", "epochs = 2\nloss = 'binary'\nl2 = {conv9 = 0.1}", r"arm 'real': train.l2: the network has no layer"),
+    ("[base.train]", "[base]\ntrain = 0.8\n\n[ignored]", "is not TOML|unknown key|train"),
     ("[arms.real]", 'benchmark = "x"\n[arms.real]', "unknown key|is no arm"),
     ("[base]", "[base", "is not TOML: .*line"),
     ('model = "lenet5"', 'model = "lenet"', r"arm 'real': no network 'lenet' .*Did you mean 'lenet5'"),
@@ -175,10 +178,10 @@ def test_settings_override_the_base(study_file):
     assert study.benchmark == "real"
 
 
-def record(arm, seed, accuracy):
-    test = {"metrics": {"accuracy": {"value": accuracy}}}
+def record(arm, seed, accuracy, loss=None, **fields):
+    test = {"metrics": {"accuracy": {"value": accuracy}, "loss": {"value": loss}}}
     return gilt.TrialRecord(id=f"{arm}{seed}", study="s", arm=arm, seed=seed, state="finished", target="class", config={},
-                            table="", started="", seconds={}, test=test)
+                            table="", started="", seconds={}, test=test, **fields)
 
 
 def test_effects_are_scipys_paired_t(tmp_path):
@@ -193,13 +196,30 @@ def test_effects_are_scipys_paired_t(tmp_path):
     assert effect.p == pytest.approx(exact.pvalue)
 
 
+def test_for_the_loss_less_is_better():
+    records = [record("real", i, 0.5, 1.0) for i in range(3)] + [record("aug", i, 0.5, 1.2 + i / 100) for i in range(3)]
+    assert compare(records, "real", metric="loss")[0].verdict == "trails"
+    with pytest.raises(gilt.ConfigError, match=r"no metric 'los' .*Did you mean 'loss'"):
+        compare(records, "real", metric="los")
+
+
+def test_arms_tested_on_other_photographs_are_not_compared():
+    records = [record("real", i, 0.5, test_rows="x") for i in range(3)]
+    records += [record("aug", i, 0.9 + i / 100, test_rows="y") for i in range(3)]
+    assert compare(records, "real") == []
+    assert "nothing can be compared" in verdicts(records, "real")[0]
+    records += [record("ai", i, 0.4 + i / 100, test_rows="x") for i in range(3)]
+    assert any("Not compared" in sentence and "aug" in sentence for sentence in verdicts(records, "real"))
+
+
 def test_seeds_that_one_arm_lacks_are_not_paired():
     records = [record("real", s, 0.8) for s in (0, 1, 2)] + [record("aug", s, 0.9) for s in (1, 2, 3)]
     assert compare(records, "real")[0].seeds == (1, 2)
 
 
 @pytest.mark.parametrize("differences, verdict", [
-    ((0.05, 0.06, 0.055), "beats"), ((-0.05, -0.06, -0.055), "trails"), ((0.05, -0.05, 0.01), "matches"), ((0.05,), "unknown")])
+    ((0.05, 0.06, 0.055), "beats"), ((-0.05, -0.06, -0.055), "trails"), ((0.05, -0.05, 0.01), "matches"),
+    ((0.05,), "unknown"), ((0.05, 0.05, 0.05), "unknown"), ((0.0, 0.0), "unknown")])
 def test_the_verdict_follows_the_interval(differences, verdict):
     records = [record("real", i, 0.5) for i in range(len(differences))]
     records += [record("aug", i, 0.5 + d) for i, d in enumerate(differences)]

@@ -122,8 +122,11 @@ class TrialConfig(Config):
         """Accept `target = "class"` beside `train`, where an experiment's reader looks for it."""
         if isinstance(data, Mapping) and "target" in data:
             data = dict(data)
-            target = data.pop("target")
-            data["train"] = {"target": target, **dict(data.get("train") or {})}
+            group = data.get("train", {})
+            if isinstance(group, Mapping):  # anything else is refused below, with its place
+                data["train"] = {**group, "target": data.pop("target")}
+            else:
+                del data["target"]
         return data
 
     @property

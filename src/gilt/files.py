@@ -91,6 +91,8 @@ def read_toml(path: Path | str, *, error: type[GiltError] = ConfigError) -> dict
         raise error(f"no file {path}") from None
     except IsADirectoryError:
         raise error(f"{path} is a folder, not a TOML file") from None
+    except OSError as problem:
+        raise error(f"{path} cannot be read: {problem.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise error(f"{path} is not TOML: {problem}") from None
 

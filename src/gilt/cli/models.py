@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gilt.cli.show import TrainLine, bar, print_table, say, settings_option, warnings_shown
+from gilt.cli.show import SEED, TrainLine, bar, check_output, print_table, say, settings_option, warnings_shown
 
 
 @click.command(epilog="""\b
@@ -40,7 +40,7 @@ Example:
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The classifier (safetensors) to write.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings (a study's [base]).")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
 @settings_option
 def train(table: Path, output: Path, config: Path | None, seed: int, root: Path | None,
@@ -53,16 +53,18 @@ def train(table: Path, output: Path, config: Path | None, seed: int, root: Path 
     from gilt.data.table import ImageTable
     from gilt.engine.train import train as run
     from gilt.files import read_toml
-    from gilt.studies.runner import prepare
+    from gilt.studies.runner import origin_of_rows, prepare
 
+    check_output(output)
     trial = parse(TrialConfig, override(read_toml(config) if config else {}, settings), where=str(config or "--set"))
     with warnings_shown():
         whole = ImageTable.load(table, root=root)
-        _, rows = prepare(whole, trial, seed=seed)
+        dealt, rows = prepare(whole, trial, seed=seed)
         rows.check_files()
-        classifier = run(rows, trial.train, seed=seed, progress=TrainLine(),
+        classes = sorted(dealt.usable.labels(trial.target).dropna().unique(), reverse=trial.target == "origin")
+        classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=classes,
                          log_dir=output.with_suffix(".tensorboard"))
-    classifier.provenance |= {"trial": trial.model_dump(mode="json"), "source_table": whole.fingerprint}
+    classifier.provenance |= origin_of_rows(whole, rows, trial)
     classifier.save(output)
     last = classifier.history[-1]
     val = "no val rows" if last["val_accuracy"] is None else f"val accuracy {last['val_accuracy']:.3f}"
@@ -91,8 +93,9 @@ def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Pat
     from gilt.engine.predict import predict as run
     from gilt.evaluation.evaluate import evaluate as judge
     from gilt.models.classifier import load_classifier
+    from gilt.models.device import pick_device
 
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, device=pick_device())
     rows = _judged(ImageTable.load(table, root=root), classifier, part)
     with warnings_shown(), bar("predicting") as progress:
         predictions = run(classifier, rows, progress=progress)
@@ -121,8 +124,14 @@ def predict(model: Path, paths: tuple[Path, ...], output: Path | None) -> None:
     from gilt.engine.predict import predict as run
     from gilt.files import write_text
     from gilt.models.classifier import load_classifier
+    from gilt.models.device import pick_device
 
-    classifier = load_classifier(model)
+    if output:
+        check_output(output)
+    for path in paths:
+        if path.suffix == ".parquet":
+            raise click.UsageError(f"{path} is a table: gilt evaluate judges on one; gilt predict takes images and folders")
+    classifier = load_classifier(model, device=pick_device())
     with warnings_shown(), bar("predicting") as progress:
         predictions = run(classifier, list(paths), progress=progress)
     text = predictions.frame.to_csv(index=False, float_format="%.6f")
@@ -146,20 +155,47 @@ def _judged(table, classifier, part: str):
     from gilt.errors import TableError, listed
 
     trial = TrialConfig.model_validate(classifier.provenance.get("trial", {"target": classifier.target}))
-    same = table.fingerprint == classifier.provenance.get("source_table")
-    rows = table.pick(trial.classes, trial.generators)
-    if same:
-        rows = split(rows, trial.split, target=trial.target, seed=classifier.provenance["seed"])
+    if table.fingerprint == classifier.provenance.get("source_table"):
+        rows = split(table.pick(trial.classes, trial.generators), trial.split, target=trial.target,
+                     seed=classifier.provenance["seed"])
+    else:
+        rows = _picked(table, trial)
     rows = rows.usable.real if classifier.target == "class" else rows.usable
-    if part == "all" or rows.frame["split"].isna().all():
-        if part != "all":
-            say("note: the table has no splits, so it is judged whole; rows that the classifier learnt from flatter it.")
-        return rows
-    splits = rows.counts("split")
-    rows = rows.where(split=part)
-    if not len(rows):
-        raise TableError(f"no {part} row to judge (splits: {listed(f'{k} {v}' for k, v in splits.items())})")
-    return rows
+    if part != "all" and rows.frame["split"].notna().any():
+        splits = rows.counts("split")
+        rows = rows.where(split=part)
+        if not len(rows):
+            raise TableError(f"no {part} row to judge (splits: {listed(f'{k} {v}' for k, v in splits.items())})")
+    elif part != "all":
+        say("note: the table has no splits, so it is judged whole")
+    return rows if part == "train" else _unseen(rows, classifier)
+
+
+def _picked(table, trial):
+    """Return another table's rows, merged and picked as at the training, as far as they are there."""
+    classes, generators = trial.classes, trial.generators
+    if isinstance(classes, dict):
+        classes = {name: [m for m in members if m in table.classes] for name, members in classes.items()}
+    elif classes is not None:
+        classes = [name for name in classes if name in table.classes]
+    if generators is not None:
+        generators = [name for name in generators if name in table.origins]
+    return table.pick(classes, generators)
+
+
+def _unseen(rows, classifier):
+    """Return the rows that the classifier did not learn from, and say how many are left out."""
+    from gilt.errors import TableError
+    from gilt.studies.runner import SEEN_DIGITS
+
+    text = classifier.provenance.get("seen", "")
+    seen = {text[i:i + SEEN_DIGITS] for i in range(0, len(text), SEEN_DIGITS)}
+    known = rows.frame["sha256"].map(lambda digest: str(digest)[:SEEN_DIGITS] in seen)
+    if known.all():
+        raise TableError(f"all {len(rows)} rows to judge on were training rows of this classifier: nothing can be said of it")
+    if known.any():
+        say(f"left out: {int(known.sum()):,} rows that the classifier learnt from")
+    return rows.where(lambda frame: ~known)
 
 
 def _print_evaluation(evaluation) -> None:

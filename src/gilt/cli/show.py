@@ -1,9 +1,11 @@
 """What the commands share: progress on standard error, tables, and the --set option."""
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +15,15 @@ if TYPE_CHECKING:
 
 settings_option = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
                                help="Change a setting, as in --set train.epochs=5. May be repeated.")
+SEED = click.IntRange(0, 2**32 - 1)
+
+
+def check_output(path: Path) -> None:
+    """Raise, before any work is done, where `path` cannot become a file."""
+    if path.is_dir():
+        raise click.UsageError(f"{path} is a folder: name a file to write")
+    if path.parent.exists() and not os.access(path.parent, os.W_OK):
+        raise click.UsageError(f"{path.parent} cannot be written to: name a file elsewhere")
 
 
 def say(text: str) -> None:

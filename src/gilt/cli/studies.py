@@ -22,8 +22,9 @@ Example:
   gilt study run groceries.toml --store runs/groceries""")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="The folder for its records.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
 @settings_option
-def run(file: Path, store: Path, settings: tuple[str, ...]) -> None:
+def run(file: Path, store: Path, root: Path | None, settings: tuple[str, ...]) -> None:
     """Run every trial of a study that is not finished yet. Run again to resume.
 
     A failed trial is recorded with its traceback and the rest goes on; the exit code is then 1.
@@ -35,7 +36,7 @@ def run(file: Path, store: Path, settings: tuple[str, ...]) -> None:
 
     plan = Study.load(file, settings)
     with warnings_shown():
-        records = run_study(plan, store, watch=_watch())
+        records = run_study(plan, store, watch=_watch(), root=root)
     _print_trials(Store(store))
     for sentence in verdicts(records, plan.benchmark):
         say(sentence)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import click
 
-from gilt.cli.show import bar, print_table, say, settings_option, warnings_shown
+from gilt.cli.show import SEED, bar, check_output, print_table, say, settings_option, warnings_shown
 
 
 @click.command(epilog="""\b
@@ -26,6 +26,7 @@ def scan(folder: Path, layouts: tuple[str, ...], constants: tuple[str, ...], sou
     """
     from gilt.data.scan import scan as run
 
+    check_output(output)
     pairs = [text.partition("=") for text in constants]
     for name, equals, _ in pairs:
         if not equals:
@@ -44,7 +45,7 @@ Example:
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--target", type=click.Choice(["class", "origin"]), default="class", show_default=True,
               help="For `class`, test rows are photographs only.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @settings_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
 def split(table: Path, target: str, seed: int, settings: tuple[str, ...], output: Path) -> None:
@@ -68,7 +69,7 @@ Example:
   gilt mix birds-split.parquet --set mode=add --set generated=400 -o birds-plus-400.parquet""")
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--target", type=click.Choice(["class", "origin"]), default="class", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @settings_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
 def mix(table: Path, target: str, seed: int, settings: tuple[str, ...], output: Path) -> None:

@@ -34,7 +34,8 @@ def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "cl
     n_real, n_generated = _sizes(config, len(real), len(generated), target)
     if n_real + n_generated == 0:
         raise TableError(f"this mix leaves no training row: {len(real)} real and {len(generated)} generated rows are at "
-                         f"hand, and {_said(config)} takes none of them")
+                         f"hand, and {_said(config)} takes none of them"
+                         + ("" if len(table.real) else " (no origin in the table means real)"))
     share = n_generated / (n_real + n_generated)
     val = _val_rows(rows.where(split="val"), config.val or ("real" if target == "class" else "mix"), share, seed, target)
     test = rows.where(split="test")

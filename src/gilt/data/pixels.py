@@ -5,7 +5,9 @@ Shapes: N images, H W pixels. One pack holds uint8 (N, H, W, 3) in `data.bin` an
 leaves at most pixels that no hash names, and the next one writes over them. Readers map the file and copy nothing.
 """
 import io
+import logging
 import os
+import struct
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +23,7 @@ from gilt.config import Preprocessing
 from gilt.errors import ImageError
 from gilt.files import fingerprint, sha256, writing
 
+log = logging.getLogger(__name__)
 HASH_BYTES = 32
 # what Pillow raises for files that are no image, broken, cut short, or too large to be meant
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError,
@@ -36,9 +39,17 @@ def decode(source: Path | bytes, preprocessing: Preprocessing) -> np.ndarray:
     name = source if isinstance(source, Path) else "image"
     try:
         with open_image(source) as image:
-            return np.asarray(fit(ImageOps.exif_transpose(image), preprocessing))
+            return np.asarray(fit(_upright(image), preprocessing))
     except UNREADABLE as error:
         raise ImageError(f"{name} cannot be read: {why(error)}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image turned as its EXIF block says; as it stands where that block is broken."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (struct.error, TypeError, KeyError, IndexError, ZeroDivisionError):
+        return image
 
 
 def open_image(source: Path | bytes) -> Image.Image:
@@ -86,6 +97,9 @@ class PixelCache:
         """
         pack = _Pack(self.folder / _key(preprocessing), preprocessing.size)
         places = pack.places()
+        unknown = next((path for path, digest in zip(paths, hashes, strict=True) if not isinstance(digest, str)), None)
+        if unknown is not None:
+            raise ImageError(f"{unknown} has no sha256 in its table: make the table with gilt scan")
         if any(digest not in places for digest in hashes):
             with pack.lock():
                 places = pack.places()
@@ -127,6 +141,8 @@ class _Pack:
     def append(self, missing: dict[str, Path], preprocessing: Preprocessing, progress: Progress | None) -> None:
         """Decode `missing` (hash -> path) in parallel and add them, some dozens at a time. Call under the lock."""
         image_bytes = int(np.prod(self.shape))
+        if missing:
+            log.info("decoding %d images to %d x %d pixels, once", len(missing), *self.shape[:2])
         todo = iter(missing.items())
         count, done = len(self.places()), 0
         with writing(self.data), ThreadPoolExecutor(os.cpu_count() or 1) as pool, \

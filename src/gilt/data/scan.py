@@ -49,6 +49,7 @@ def scan(folder: Path | str, layout: str | Sequence[str] = "{origin}/{class}", *
     if unreadable:
         first = table.frame[table.frame["excluded"].notna()].iloc[0]
         log.warning("%d unreadable, kept as rows that are left out: %s (%s)", unreadable, first["path"], first["excluded"])
+    _note_names(table)
     if source:
         return link_sources(table, source.partition(":")[2] or None)
     _hint_sources(table)
@@ -62,7 +63,12 @@ def image_files(root: Path) -> tuple[list[str], Counter[str]]:
     """
     found: list[str] = []
     passed: Counter[str] = Counter()
-    for folder, folders, files in os.walk(root):
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_say_unread):
+        if os.path.realpath(folder) in seen:  # a link back up: its images are read already
+            folders[:] = []
+            continue
+        seen.add(os.path.realpath(folder))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             suffix = Path(name).suffix.lower()
@@ -76,6 +82,10 @@ def image_files(root: Path) -> tuple[list[str], Counter[str]]:
         others = f"; it holds {sum(passed.values())} other files ({listed(passed)})" if passed else ""
         raise TableError(f"no image in {root}{others}. Endings read: {listed(sorted(SUFFIXES), most=20)}")
     return sorted(found), passed
+
+
+def _say_unread(error: OSError) -> None:
+    log.warning("folder %s cannot be read (%s): its images are not in the table", error.filename, error.strerror)
 
 
 def _placed(root: Path, paths: Sequence[str], layouts: Sequence[Layout],
@@ -96,8 +106,8 @@ def _placed(root: Path, paths: Sequence[str], layouts: Sequence[Layout],
         patterns = listed(repr(layout.pattern) for layout in layouts)
         depth = astray[0].count("/")
         raise LayoutError(f"no path under {root} fits {patterns}: {astray[0]!r} has {depth} folder"
-                          f"{'' if depth == 1 else 's'} above the file. Write one part a folder; * for a part that "
-                          "says nothing.")
+                          f"{'' if depth == 1 else 's'} above the file. Write one part a folder, * for a part that "
+                          "says nothing; --layout '{class}' --constant origin=real reads plain class folders.")
     if astray:
         log.warning("%d images fit no layout and are not in the table, such as %s", len(astray), astray[0])
     return rows
@@ -157,14 +167,30 @@ def link_sources(table: ImageTable, split: str | None = None) -> ImageTable:
     generated = (frame["origin"] != REAL) & frame["source"].isna()
     found = stems[generated].map(first.set_index("stem")["path"])
     frame.loc[generated, "source"] = found.where(found.notna(), None)
-    several = real.groupby("stem")["split"].nunique()
+    several = real.groupby("stem")["split"].nunique(dropna=False)
     unsure = int(stems[generated].map(several).gt(1).sum())
+    twice = int(stems[generated].map(real[real["split"].isna()]["stem"].value_counts()).gt(1).sum())
+    if twice:
+        log.warning("%d of them bear a name that several real images have; the first was taken as their source. Give the "
+                    "real images names of their own", twice)
     log.info("%d of %d generated images are linked to the real one they are named after", int(found.notna().sum()),
              int(generated.sum()))
     if unsure:
         log.warning("%d of them bear a name that real images of several splits have; the strictest split was assumed. If "
                     "all were made from training images, scan with --source stem:train", unsure)
     return ImageTable(frame, table.root)
+
+
+def _note_names(table: ImageTable) -> None:
+    """Say so where no origin means real, or class names differ in case only: usual slips that go far unseen."""
+    if not len(table.real):
+        log.warning("no origin means real here (origins: %s). If these are photographs, write * in place of {origin} and "
+                    "add --constant origin=real", listed(table.origins))
+    spelt: dict[str, list[str]] = {}
+    for name in table.classes:
+        spelt.setdefault(name.lower(), []).append(name)
+    for names in (names for names in spelt.values() if len(names) > 1):
+        log.warning("classes %s differ in case only and count as different ones", listed(names))
 
 
 def _hint_sources(table: ImageTable) -> None:

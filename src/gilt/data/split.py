@@ -25,7 +25,7 @@ def split(table: ImageTable, config: SplitConfig | None = None, *, target: str =
     Raises TableError where no training row comes out; warns where no test row does.
     """
     config = config or SplitConfig(**ratios)  # type: ignore[arg-type]
-    rng = np.random.default_rng(seed if config.seed is None else config.seed)
+    seed = seed if config.seed is None else config.seed
     frame = table.frame.copy()
     if not config.keep:
         frame["split"] = None
@@ -33,14 +33,15 @@ def split(table: ImageTable, config: SplitConfig | None = None, *, target: str =
     real = frame["origin"] == REAL
     if target == "class":
         had_val = (frame.loc[usable & real, "split"] == "val").any()
-        _deal(frame, usable & real, config, rng)
+        _deal(frame, usable & real, config, seed)
         _follow_source(frame, usable & ~real)
-        _deal(frame, usable & ~real, config, rng, test=False, carve=not had_val)
-    else:
+        _deal(frame, usable & ~real, config, seed, test=False, carve=not had_val)
+    else:  # each origin by itself: which generators are there changes nothing for the photographs
         free = frame["source"].isna() | ~frame["source"].isin(frame["path"])
-        _deal(frame, usable & free, config, rng)
+        for origin in table.origins:
+            _deal(frame, usable & free & (frame["origin"] == origin), config, seed)
         _follow_source(frame, usable & ~free)
-        _deal(frame, usable & ~free, config, rng, carve=False)  # where even the source has no split
+        _deal(frame, usable & ~free, config, seed, carve=False)  # where even the source has no split
     result = keep_apart(ImageTable(frame, table.root))
     _check(result, target)
     return result
@@ -49,7 +50,8 @@ def split(table: ImageTable, config: SplitConfig | None = None, *, target: str =
 def keep_apart(table: ImageTable) -> ImageTable:
     """Return the table with leaking rows left out: content that a stricter split holds, and its generated offspring.
 
-    Test is stricter than val, val than train. A generated training row made from a val or test image is left out too.
+    Test is stricter than val, val than train. A generated image made from an image of another split is left out, where
+    an image's split is the strictest that its content has.
     """
     frame = table.frame.copy()
     usable = frame["excluded"].isna() & frame["split"].notna()
@@ -58,10 +60,10 @@ def keep_apart(table: ImageTable) -> ImageTable:
     for name, place in (("test", 0), ("val", 1)):
         leaks = usable & frame["sha256"].notna() & (strictest == place) & (rank > place)
         frame.loc[leaks, "excluded"] = f"same content as a {name} image"
-    splits = frame.drop_duplicates("path").set_index("path")["split"]
-    source_rank = frame["source"].map(splits).map(_STRICTEST)
-    for name, place in (("test", 0), ("val", 1)):
-        leaks = frame["excluded"].isna() & (source_rank == place) & (rank > place)
+    by_path = strictest.fillna(rank).groupby(frame["path"]).min()
+    source_rank = frame["source"].map(by_path)
+    for name, place in _STRICTEST.items():
+        leaks = frame["excluded"].isna() & rank.notna() & (source_rank == place) & (rank != place)
         frame.loc[leaks, "excluded"] = f"made from a {name} image"
     return ImageTable(frame, table.root)
 
@@ -74,30 +76,32 @@ def _follow_source(frame: pd.DataFrame, mask: pd.Series) -> None:
     frame.loc[rows, "split"] = followed[rows]
 
 
-def _deal(frame: pd.DataFrame, mask: pd.Series, config: SplitConfig, rng: np.random.Generator, *,
+def _deal(frame: pd.DataFrame, mask: pd.Series, config: SplitConfig, seed: int, *,
           test: bool = True, carve: bool = True) -> None:
     """Deal the masked rows without a split, in place; then `carve` val rows from train or test where none came out."""
     had = set(frame.loc[mask, "split"].dropna())
     ratios = {"train": config.train, "val": config.val, "test": config.test if test else 0.0}
     if config.val_from_test and test and "val" not in had:  # the thesis's way: val is a part of the test rows
         ratios = {"train": config.train, "val": 0.0, "test": config.val + config.test}
-    _assign(frame, mask & frame["split"].isna(), ratios, rng)
+    _assign(frame, mask & frame["split"].isna(), ratios, seed)
     now = set(frame.loc[mask, "split"].dropna())
     if "val" in now or not config.val or not carve:
         return
     if config.val_from_test and "test" in now:
         part = config.val_from_test
-        _assign(frame, mask & (frame["split"] == "test"), {"test": 1 - part, "val": part}, rng)
+        _assign(frame, mask & (frame["split"] == "test"), {"test": 1 - part, "val": part}, seed + 1)
     elif "train" in now and had:
         free = mask & (frame["split"] == "train") & frame["source"].isna()  # the others follow their source
-        _assign(frame, free, {"train": config.train, "val": config.val}, rng)
+        _assign(frame, free, {"train": config.train, "val": config.val}, seed + 1)
 
 
-def _assign(frame: pd.DataFrame, mask: pd.Series, ratios: dict[str, float], rng: np.random.Generator) -> None:
+def _assign(frame: pd.DataFrame, mask: pd.Series, ratios: dict[str, float], seed: int) -> None:
     """Set the masked rows' split by `ratios`: stratified by class and origin, equal content together."""
     rows = frame.index[mask]
     if not len(rows) or not sum(ratios.values()):
         return
+    origins = "\x1f".join(sorted(frame.loc[rows, "origin"].unique()))
+    rng = np.random.default_rng([seed, *origins.encode()])  # what another origin's rows draw is no concern of these
     content = frame.loc[rows, "sha256"].fillna(frame.loc[rows, "path"])
     first = ~content.duplicated()
     strata = (frame.loc[rows, "class"].fillna("").astype(str) + "\x1f" + frame.loc[rows, "origin"])[first]

@@ -83,6 +83,15 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
     return run.classifier(time.perf_counter() - start)
 
 
+def rehearse(config: TrainConfig, classes: int) -> None:
+    """Raise what speaks against training with these settings, before any image is decoded."""
+    pick_device(config.device)
+    network = create(config.model, outputs=_outputs(config, classes), input_size=config.image_size, dropout=config.dropout)
+    penalised(network, config.l2)
+    if config.tensorboard:
+        _writer_class()
+
+
 class _Run:
     """The state of one training run."""
 
@@ -187,7 +196,7 @@ def _hits(out: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
 
 def _classes(train_rows: ImageTable, val_rows: ImageTable, target: str,
              classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the logits' names: `classes`, or the training rows' sorted (real before generated, so 1 is generated)."""
+    """Return the logits' names: `classes`, or the rows' own, sorted (real before generated, so 1 is generated)."""
     if not len(train_rows):
         raise TableError("the table has no train rows: split it first (gilt split), or scan with a layout that says {split}")
     labels = train_rows.labels(target)
@@ -197,11 +206,11 @@ def _classes(train_rows: ImageTable, val_rows: ImageTable, target: str,
     names = sorted(labels.unique(), reverse=target == "origin")
     if len(names) < 2:
         raise TableError(f"the training rows hold one {target} only ({names[0]}): there is nothing to tell apart")
-    names = list(classes or names)
-    strange = sorted({*val_rows.labels(target).dropna(), *labels} - set(names))
+    everything = {*labels, *val_rows.labels(target).dropna()}  # a rare class may have come to val alone
+    names = list(classes or sorted(everything, reverse=target == "origin"))
+    strange = sorted(everything - set(names))
     if strange:
-        place = "is not among the classes given" if classes else "is in the val rows, but in no training row"
-        raise TableError(f"{target} {listed(strange)} {place}")
+        raise TableError(f"{target} {listed(strange)} is not among the classes given")
     return tuple(names)
 
 
@@ -214,8 +223,12 @@ def _outputs(config: TrainConfig, classes: int) -> int:
 def _writer(config: TrainConfig, log_dir: Path | str | None) -> Any:
     if not config.tensorboard:
         return None
+    return _writer_class()(str(log_dir or "tensorboard"))
+
+
+def _writer_class() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtraError("tensorboard", "tensorboard") from None
-    return SummaryWriter(str(log_dir or "tensorboard"))
+    return SummaryWriter

@@ -1,7 +1,8 @@
 """Metrics by name, from scikit-learn, each with its interval and n.
 
 Shapes: N images, C classes, R resamples. For two classes, precision, recall, F1, AUROC and average precision are those of
-the second one (`generated`, for a detector); for more, the unweighted mean over classes (macro, one against the rest).
+the second one (`generated`, for a detector); for more, the unweighted mean over the classes that the images show (macro, one
+against the rest).
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,14 +48,13 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> tuple[dict[str, Me
     labels leave undefined (AUROC without a positive or a negative) has the value None.
     """
     n, classes = probabilities.shape
-    scores = [{**decided, **_ranked(labels == c, probabilities[:, c], seed=c)}
+    scores = [{**decided, **_ranked(labels == c, probabilities[:, c], seed=c)} if (labels == c).any() else {}
               for c, decided in enumerate(_decided(labels, probabilities))]
-    counted = [scores[1]] if classes == 2 else scores
-    overall = right(labels, probabilities) | {name: _mean([s[name] for s in counted if name in s], len(counted), n)
-                                              for name in (*DECIDED, *RANKED)}
+    counted = scores[1:] if classes == 2 else scores
+    names = (*DECIDED, *RANKED)
+    overall = right(labels, probabilities) | {name: _mean([s[name] for s in counted if name in s], n) for name in names}
     by_class = [right(labels[labels == c], probabilities[labels == c])
-                | {name: _mean([scores[c][name]] if name in scores[c] else [], 1, n) for name in (*DECIDED, *RANKED)}
-                for c in range(classes)]
+                | {name: _mean([s[name]] if name in s else [], n) for name in names} for c, s in enumerate(scores)]
     return overall, by_class
 
 
@@ -72,7 +72,7 @@ def right(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
 def ranked(positive: np.ndarray, scores: np.ndarray) -> dict[str, Metric]:
     """Return AUROC and average precision of scores (N,) for telling the positives bool (N,) from the rest."""
     found = _ranked(positive, scores, seed=0)
-    return {name: _mean([found[name]] if name in found else [], 1, len(scores)) for name in RANKED}
+    return {name: _mean([found[name]] if name in found else [], len(scores)) for name in RANKED}
 
 
 def confusion(labels: np.ndarray, guesses: np.ndarray, classes: int) -> list[list[int]]:
@@ -86,9 +86,9 @@ def metric(value: float, interval: tuple[float, float], n: int) -> Metric:
     return Metric(*numbers, n)
 
 
-def _mean(scores: Sequence[_Score], wanted: int, n: int) -> Metric:
-    """Return the mean of per-class scores with its interval; undefined where a class has none."""
-    if len(scores) < wanted:
+def _mean(scores: Sequence[_Score], n: int) -> Metric:
+    """Return the mean of per-class scores with its interval; undefined where no class has one."""
+    if not scores:
         return Metric(None, None, None, n)
     return metric(float(np.mean([s.value for s in scores])), percentiles(np.mean([s.resampled_R for s in scores], 0)), n)
 

@@ -35,12 +35,13 @@ def learning_curves(records: Sequence[TrialRecord]) -> str:
     figure = Figure(figsize=(8.6, 3.1))
     left, right = figure.subplots(1, 2)
     arms = list(dict.fromkeys(record.arm for record in records))
-    fixed = records[0].config["train"]["steps"]
+    fixed = any(record.config["train"]["steps"] for record in records)
     for colour, arm in zip(_colours(len(arms)), arms, strict=True):
-        histories = [record.history for record in records if record.arm == arm]
+        chosen = [record for record in records if record.arm == arm]
+        histories = [record.history for record in chosen]
         for axis, name, scale in ((left, "train_loss", 1), (right, "val_accuracy", 100)):
             lines = [[epoch[name] for epoch in history] for history in histories if history[0][name] is not None]
-            places = [np.arange(1, len(line) + 1) * (fixed / len(line) if fixed else 1) for line in lines]
+            places = [_steps(record) if fixed else np.arange(1, len(record.history) + 1) for record in chosen]
             for place, line in zip(places, lines, strict=True):
                 axis.plot(place, scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
             if lines and len({len(line) for line in lines}) == 1:
@@ -48,8 +49,16 @@ def learning_curves(records: Sequence[TrialRecord]) -> str:
     unit = "optimiser step" if fixed else "epoch"
     left.set(xlabel=unit, ylabel="training loss (nats)", yscale="log")
     right.set(xlabel=unit, ylabel="validation accuracy (%)")
-    right.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8)
     return svg(figure)
+
+
+def _steps(record: TrialRecord) -> np.ndarray:
+    """Return the optimiser step at which each epoch of a trial ended."""
+    train = record.config["train"]
+    rows = (record.n_real or 0) + (record.n_generated or 0)
+    ends = np.arange(1, len(record.history) + 1) * -(-rows // train["batch_size"])
+    return np.minimum(ends, train["steps"] or ends[-1])
 
 
 def effects_forest(effects: Sequence[Effect], benchmark: str) -> str:

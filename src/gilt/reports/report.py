@@ -117,7 +117,7 @@ def _samples(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> str:
     """Return the sheet of real beside generated images of the most common classes, or "" without the images."""
     try:
         config = TrialConfig.model_validate(_first(finished).config)
-        table = ImageTable.load(summary["table"]).usable.pick(config.classes, config.generators)
+        table = ImageTable.load(summary["table"], root=summary["root"]).usable.pick(config.classes, config.generators)
     except GiltError:
         return ""
     counts = table.counts("class")
@@ -138,7 +138,10 @@ def _left_out(finished: Sequence[TrialRecord]) -> dict[str, int]:
 
 
 def _command(summary: dict[str, Any], store: Store) -> str:
-    return f"gilt study run {shlex.quote(summary['source'])} --store {shlex.quote(str(store.folder))}"
+    words = ["gilt", "study", "run", summary["source"], "--store", str(store.folder)]
+    for setting in summary["settings"]:
+        words += ["--set", setting]
+    return shlex.join(words)
 
 
 def _first(finished: Sequence[TrialRecord]) -> TrialRecord:

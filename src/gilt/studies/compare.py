@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gilt.errors import ConfigError, listed, near
+from gilt.evaluation.metrics import NAMES
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.store import TrialRecord
 
@@ -17,7 +19,8 @@ from gilt.studies.store import TrialRecord
 class Effect:
     """The difference arm - benchmark in a metric, over seeds that both have; in points for an accuracy.
 
-    low and high are None below two seeds, and so is p. `verdict` is beats, matches, trails, or unknown.
+    low and high are None below two seeds and where the seeds' differences are all equal, which gives no spread to judge
+    by; the verdict is then unknown. Else it is beats, matches or trails.
     """
 
     arm: str
@@ -33,8 +36,15 @@ class Effect:
 
 
 def compare(records: Sequence[TrialRecord], benchmark: str, *, metric: str = "accuracy") -> list[Effect]:
-    """Return the effect of every other arm against the benchmark, by arm in the records' order."""
+    """Return the effect of every other arm against the benchmark, by arm in the records' order.
+
+    Only seeds under which both were tested on the same photographs are paired. For the loss, less is better.
+    Raises ConfigError for an unknown metric.
+    """
+    if metric not in NAMES:
+        raise ConfigError(f"no metric {metric!r} (there are: {listed(NAMES)}).{near(metric, NAMES)}")
     values: dict[str, dict[int, float]] = {}
+    tests = {(record.arm, record.seed): record.test_rows for record in records}
     for record in records:
         value = record.metric(metric) if record.state == "finished" else None
         if value is not None:
@@ -42,7 +52,7 @@ def compare(records: Sequence[TrialRecord], benchmark: str, *, metric: str = "ac
     base, scale = values.get(benchmark, {}), 1 if metric == "loss" else 100
     effects = []
     for arm, by_seed in values.items():
-        seeds = tuple(seed for seed in base if seed in by_seed)
+        seeds = tuple(s for s in base if s in by_seed and tests[arm, s] == tests[benchmark, s])
         if arm != benchmark and seeds:
             effects.append(_effect(arm, benchmark, metric, seeds, [scale * (by_seed[s] - base[s]) for s in seeds]))
     return effects
@@ -50,9 +60,10 @@ def compare(records: Sequence[TrialRecord], benchmark: str, *, metric: str = "ac
 
 def _effect(arm: str, benchmark: str, metric: str, seeds: tuple[int, ...], differences: list[float]) -> Effect:
     mean, low, high = t_interval(np.array(differences))
-    if len(seeds) < 2:
+    if len(seeds) < 2 or np.ptp(differences) < 1e-9:
         return Effect(arm, benchmark, metric, mean, None, None, None, seeds, tuple(differences), "unknown")
-    verdict = "beats" if low > 0 else "trails" if high < 0 else "matches"
+    above, below = ("trails", "beats") if metric == "loss" else ("beats", "trails")
+    verdict = above if low > 0 else below if high < 0 else "matches"
     return Effect(arm, benchmark, metric, mean, low, high, sign_flip(differences), seeds, tuple(differences), verdict)
 
 
@@ -72,13 +83,18 @@ def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]
     finished = [record for record in records if record.state == "finished"]
     if not finished:
         return ["No trial is finished yet."]
-    if benchmark is None or not any(record.arm == benchmark for record in finished):
+    if benchmark is not None and not any(record.arm == benchmark for record in finished):
+        return [f"No trial of the benchmark {benchmark!r} is finished: there is nothing to hold the arms against yet."]
+    if benchmark is None:
         return ["There is no benchmark to hold the arms against: name one in the study file, as in "
                 "benchmark = \"real\"."]
     effects = compare(finished, benchmark)
     if not effects:
-        return [f"Only the benchmark {benchmark!r} is finished: there is nothing to hold against it yet."]
+        return [f"No arm shares a seed and test photographs with the benchmark {benchmark!r}: nothing can be compared."]
     sentences = [_lead(effects, benchmark), *(_sentence(effect) for effect in effects)]
+    alone = sorted({record.arm for record in finished} - {benchmark, *(effect.arm for effect in effects)})
+    if alone:
+        sentences.append(f"Not compared, sharing no seed or no test photographs with {benchmark}: {listed(alone)}.")
     most = max((len(effect.seeds) for effect in effects), default=0)
     if 2 <= most < 6:
         sentences.append(f"With {most} seeds no permutation test can reach p < 0.05 (the smallest possible p is "
@@ -98,13 +114,16 @@ def _lead(effects: Sequence[Effect], benchmark: str) -> str:
             parts.append("no arm beats it")
     unknown = sum(effect.verdict == "unknown" for effect in effects)
     if unknown:
-        parts.append(f"{unknown} {'arms have' if unknown > 1 else 'arm has'} one seed and so no verdict")
+        parts.append(f"no verdict on {unknown} arm{'s' if unknown > 1 else ''}")
     return f"Against the benchmark {benchmark}: {'; '.join(parts)}."
 
 
 def _sentence(effect: Effect) -> str:
     arm, base = effect.arm, effect.benchmark
     by = f"{abs(effect.mean):.1f} points of test accuracy"
+    if effect.verdict == "unknown" and len(effect.seeds) > 1:
+        return (f"{arm} against {base}: {effect.mean:+.1f} points under each of {len(effect.seeds)} seeds. Without spread "
+                "there is no interval, so no verdict: more seeds or more test images are needed.")
     if effect.verdict == "unknown":
         side = "above" if effect.mean > 0 else "below" if effect.mean < 0 else "level with"
         return f"{arm}: {by} {side} {base} under one seed. No interval, so no verdict: run more seeds."

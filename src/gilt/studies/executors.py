@@ -1,7 +1,10 @@
 """Executors: run trials, and let one trial's failure stop no other."""
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
+
+from filelock import Timeout
 
 import gilt
 from gilt.errors import StoreError
@@ -13,11 +16,18 @@ def run_local(trials: Iterable[tuple[Trial, str]], store: Store, run: Callable[[
               done: Callable[[TrialRecord], None]) -> None:
     """Run (trial, id) pairs one after the other in this process; `done` hears of every record.
 
-    A finished trial is not repeated; a trial that raises is recorded as failed, with its traceback. Only a store that
-    cannot be written, or the user, stops the study.
+    A finished trial is not repeated; one that another process is at is left for last. A trial that raises is recorded as
+    failed, with its traceback. Only a store that cannot be written, or the user, stops the study.
     """
-    for trial, trial_id in trials:
-        with store.lock(trial_id):
+    queue = deque((trial, trial_id, 0.0) for trial, trial_id in trials)
+    while queue:
+        trial, trial_id, patience = queue.popleft()
+        try:
+            lock = store.lock(trial_id).acquire(timeout=patience)
+        except Timeout:
+            queue.append((trial, trial_id, 1.0))
+            continue
+        with lock:
             if store.finished(trial_id):  # another process was faster
                 continue
             started, begin = now(), time.perf_counter()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gilt
 from gilt.config import TrialConfig
@@ -12,15 +13,16 @@ from gilt.data.pixels import PixelCache
 from gilt.data.split import split
 from gilt.data.table import ImageTable
 from gilt.engine.predict import predict
-from gilt.engine.train import Tick, train
+from gilt.engine.train import Tick, rehearse, train
 from gilt.errors import GiltError, TableError
 from gilt.evaluation.evaluate import evaluate
-from gilt.models.zoo import create, find, parameters
+from gilt.models.zoo import find, parameters
 from gilt.studies.executors import run_local
 from gilt.studies.store import Store, TrialRecord, now
 from gilt.studies.study import Study, Trial
 
 log = logging.getLogger(__name__)
+SEEN_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,17 @@ class Watch:
     done: Callable[[TrialRecord], None] = lambda record: None
 
 
-def run_study(study: Study, store: Path | str, *, watch: Watch | None = None) -> list[TrialRecord]:
+def run_study(study: Study, store: Path | str, *, watch: Watch | None = None,
+              root: Path | str | None = None) -> list[TrialRecord]:
     """Run every trial that is not finished yet and return all records. Run again to resume.
+
+    `root` says where the table's images are now, if they moved.
 
     Raises, before anything is trained, TableError or ConfigError for an arm that cannot be run, and StoreError where
     the store cannot be used.
     """
     watch = watch or Watch()
-    table = ImageTable.load(study.table)
+    table = ImageTable.load(study.table, root=root)
     table.usable.check_files()
     for arm, config in study.arms.items():
         _rehearse(Trial(arm, study.seeds[0], config), table)
@@ -78,6 +83,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
         predictions = predict(classifier, parts[part], cache=cache)
         predictions.save(store.path(trial_id, f"{part}.parquet"))
         evaluations[part] = evaluate(predictions).as_json()
+    classifier.provenance |= origin_of_rows(table, rows, config)
     if study.keep_models:
         classifier.save(store.path(trial_id, "safetensors"))
     ended = time.perf_counter()
@@ -87,6 +93,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
         config=config.model_dump(mode="json"), table=table.fingerprint, started=started, n_real=n_real,
         n_generated=n_generated, n_val=len(parts["val"]), n_test=len(parts["test"]),
         train_set=share_name(n_real, n_generated), val_set=_set_name(parts["val"]), rows=rows.fingerprint,
+        test_rows=parts["test"].real.fingerprint,
         left_out=_left_out(dealt), classes=list(classes), parameters=parameters(classifier.network),
         dropout=config.train.dropout if config.train.dropout is not None else find(config.train.model).dropout,
         history=classifier.history, val=evaluations.get("val"), test=evaluations.get("test"),
@@ -100,6 +107,15 @@ def prepare(table: ImageTable, config: TrialConfig, *, seed: int) -> tuple[Image
     picked = table.pick(config.classes, config.generators)
     dealt = split(picked, config.split, target=config.target, seed=seed)
     return dealt, mix(dealt, config.mix, target=config.target, seed=seed)
+
+
+def origin_of_rows(table: ImageTable, rows: ImageTable, config: TrialConfig) -> dict[str, Any]:
+    """Return what a classifier must remember to be judged fairly: its settings, its table, and what it learnt from.
+
+    `seen` holds the first 12 hexadecimal digits of each training image's SHA-256, in one text.
+    """
+    seen = sorted(digest[:SEEN_DIGITS] for digest in rows.where(split="train").frame["sha256"])
+    return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen)}
 
 
 def _rehearse(trial: Trial, table: ImageTable) -> None:
@@ -118,8 +134,7 @@ def _rehearse(trial: Trial, table: ImageTable) -> None:
             kind = "real " if config.target == "class" else ""
             raise TableError(f"there is no {kind}test row: scan with a layout that says {{split}}, or deal the rows anew "
                              "with split.keep=false")
-        entry = find(config.train.model)
-        create(entry.name, input_size=config.train.image_size, dropout=config.train.dropout)
+        rehearse(config.train, rows.labels(config.target).nunique())
     except GiltError as error:
         raise type(error)(f"arm {trial.arm!r}: {error}") from None
 

@@ -6,6 +6,7 @@
     DIR/trials/ID.rows.parquet  every row that the trial used, with its split and content hash
     DIR/pixels/                 decoded images, shared by all trials
 """
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +22,15 @@ from gilt.evaluation.predictions import Predictions
 from gilt.files import read_json, write_json, writing
 from gilt.studies.study import Study
 
+log = logging.getLogger(__name__)
 OWN = {"trials", "pixels", "tensorboard", "report.html"}  # what a store holds beside study.json
 
 
 class TrialRecord(Config):
-    """All that is known of one trial. `seconds` holds train, predict and total; `error` a failed one's traceback."""
+    """All that is known of one trial. `seconds` holds train, predict and total; `error` a failed one's traceback.
+
+    `rows` and `test_rows` are fingerprints of all rows used, and of the test photographs: what makes two trials a pair.
+    """
 
     id: str
     study: str
@@ -44,6 +49,7 @@ class TrialRecord(Config):
     train_set: str | None = None
     val_set: str | None = None
     rows: str | None = None
+    test_rows: str | None = None
     left_out: dict[str, int] = {}
     classes: list[str] = []
     parameters: int | None = None
@@ -72,18 +78,27 @@ class Store:
         path = self.folder / "study.json"
         if path.exists() and (name := read_json(path).get("name")) != study.name:
             raise StoreError(f"{self.folder} holds the study {name!r}, not {study.name!r}: choose another --store")
-        strange = {item.name for item in self.folder.iterdir()} - OWN if self.folder.is_dir() else set()
+        inside = [item.name for item in self.folder.iterdir()] if self.folder.is_dir() else []
+        strange = {name for name in inside if not name.startswith(".")} - OWN
         if not path.exists() and strange:
             raise StoreError(f"{self.folder} holds other things than a study: choose a new or empty folder for --store")
         with writing(self.folder):
             (self.folder / "trials").mkdir(parents=True, exist_ok=True)
         fingerprint = table.fingerprint
         trials = [{"arm": trial.arm, "seed": trial.seed, "id": trial.id(fingerprint)} for trial in study.trials()]
+        self._warn_of_hidden({trial["id"] for trial in trials})
         write_json(path, {
             "name": study.name, "description": study.description, "table": str(study.table.absolute()),
             "fingerprint": fingerprint, "seeds": list(study.seeds), "benchmark": study.benchmark, "trials": trials,
             "arms": {arm: config.model_dump(mode="json") for arm, config in study.arms.items()},
-            "source": study.source, "text": study.text, "opened": now()})
+            "root": str(table.root), "source": study.source, "settings": list(study.settings), "text": study.text,
+            "opened": now()})
+
+    def _warn_of_hidden(self, wanted: set[str]) -> None:
+        hidden = {path.stem for path in (self.folder / "trials").glob("*.json")} - wanted
+        if hidden:
+            log.warning("%d trials of other settings stay in %s; this study does not show them", len(hidden),
+                        self.folder / "trials")
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class _StudyFile(Config):
 
     name: str
     description: str = ""
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
     benchmark: str | None = None
     keep_models: bool = False
     base: dict[str, Any]
@@ -55,6 +55,7 @@ class Study:
     keep_models: bool = False
     source: str = ""
     text: str = ""
+    settings: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str, settings: Sequence[str] = ()) -> "Study":
@@ -75,7 +76,7 @@ class Study:
             raise ConfigError(f"{path}: benchmark {file.benchmark!r} is no arm (arms: {listed(arms)})."
                               f"{near(file.benchmark, arms)}")
         return cls(file.name, path.parent / table, tuple(file.seeds), arms, file.benchmark or _real_only(arms),
-                   file.description, file.keep_models, str(path), path.read_text())
+                   file.description, file.keep_models, str(path), path.read_text(), tuple(settings))
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial, seed by seed, so that a study cut short still holds whole pairs."""
