@@ -51,9 +51,10 @@ def train(table: Path, output: Path, config: Path | None, seed: int, root: Path 
     """
     from gilt.config import TrialConfig, override, parse
     from gilt.data.table import ImageTable
+    from gilt.engine.judge import memory
     from gilt.engine.train import train as run
     from gilt.files import read_toml
-    from gilt.studies.runner import origin_of_rows, prepare
+    from gilt.studies.runner import prepare
 
     check_output(output)
     trial = parse(TrialConfig, override(read_toml(config) if config else {}, settings), where=str(config or "--set"))
@@ -64,7 +65,7 @@ def train(table: Path, output: Path, config: Path | None, seed: int, root: Path 
         classes = sorted(dealt.usable.labels(trial.target).dropna().unique(), reverse=trial.target == "origin")
         classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=classes,
                          log_dir=output.with_suffix(".tensorboard"))
-    classifier.provenance |= origin_of_rows(whole, rows, trial)
+    classifier.provenance |= memory(whole, rows, trial)
     classifier.save(output)
     last = classifier.history[-1]
     val = "no val rows" if last["val_accuracy"] is None else f"val accuracy {last['val_accuracy']:.3f}"
@@ -90,14 +91,15 @@ def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Pat
     For target `class`, only photographs are judged. A class merged at training (Fruit = Apple, ...) is merged here too.
     """
     from gilt.data.table import ImageTable
+    from gilt.engine.judge import judged_rows
     from gilt.engine.predict import predict as run
     from gilt.evaluation.evaluate import evaluate as judge
     from gilt.models.classifier import load_classifier
     from gilt.models.device import pick_device
 
     classifier = load_classifier(model, device=pick_device())
-    rows = _judged(ImageTable.load(table, root=root), classifier, part)
     with warnings_shown(), bar("predicting") as progress:
+        rows = judged_rows(classifier, ImageTable.load(table, root=root), part)
         predictions = run(classifier, rows, progress=progress)
     if output:
         predictions.save(output)
@@ -143,59 +145,6 @@ def predict(model: Path, paths: tuple[Path, ...], output: Path | None) -> None:
         click.echo(text, nl=False)
         if bad:
             say(f"{bad:,} of {len(predictions):,} images are unreadable")
-
-
-def _judged(table, classifier, part: str):
-    """Return the rows of `part` that the classifier is to be judged on, picked and merged as at its training.
-
-    A table without splits is dealt as it was at the training, if it is the same table; else it is judged whole.
-    """
-    from gilt.config import TrialConfig
-    from gilt.data.split import split
-    from gilt.errors import TableError, listed
-
-    trial = TrialConfig.model_validate(classifier.provenance.get("trial", {"target": classifier.target}))
-    if table.fingerprint == classifier.provenance.get("source_table"):
-        rows = split(table.pick(trial.classes, trial.generators), trial.split, target=trial.target,
-                     seed=classifier.provenance["seed"])
-    else:
-        rows = _picked(table, trial)
-    rows = rows.usable.real if classifier.target == "class" else rows.usable
-    if part != "all" and rows.frame["split"].notna().any():
-        splits = rows.counts("split")
-        rows = rows.where(split=part)
-        if not len(rows):
-            raise TableError(f"no {part} row to judge (splits: {listed(f'{k} {v}' for k, v in splits.items())})")
-    elif part != "all":
-        say("note: the table has no splits, so it is judged whole")
-    return rows if part == "train" else _unseen(rows, classifier)
-
-
-def _picked(table, trial):
-    """Return another table's rows, merged and picked as at the training, as far as they are there."""
-    classes, generators = trial.classes, trial.generators
-    if isinstance(classes, dict):
-        classes = {name: [m for m in members if m in table.classes] for name, members in classes.items()}
-    elif classes is not None:
-        classes = [name for name in classes if name in table.classes]
-    if generators is not None:
-        generators = [name for name in generators if name in table.origins]
-    return table.pick(classes, generators)
-
-
-def _unseen(rows, classifier):
-    """Return the rows that the classifier did not learn from, and say how many are left out."""
-    from gilt.errors import TableError
-    from gilt.studies.runner import SEEN_DIGITS
-
-    text = classifier.provenance.get("seen", "")
-    seen = {text[i:i + SEEN_DIGITS] for i in range(0, len(text), SEEN_DIGITS)}
-    known = rows.frame["sha256"].map(lambda digest: str(digest)[:SEEN_DIGITS] in seen)
-    if known.all():
-        raise TableError(f"all {len(rows)} rows to judge on were training rows of this classifier: nothing can be said of it")
-    if known.any():
-        say(f"left out: {int(known.sum()):,} rows that the classifier learnt from")
-    return rows.where(lambda frame: ~known)
 
 
 def _print_evaluation(evaluation) -> None:

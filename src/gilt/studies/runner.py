@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gilt
 from gilt.config import TrialConfig
@@ -12,6 +11,7 @@ from gilt.data.mix import mix, share_name
 from gilt.data.pixels import PixelCache
 from gilt.data.split import split
 from gilt.data.table import ImageTable
+from gilt.engine.judge import memory
 from gilt.engine.predict import predict
 from gilt.engine.train import Tick, rehearse, train
 from gilt.errors import GiltError, TableError
@@ -22,7 +22,6 @@ from gilt.studies.store import Store, TrialRecord, now
 from gilt.studies.study import Study, Trial
 
 log = logging.getLogger(__name__)
-SEEN_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
         predictions = predict(classifier, parts[part], cache=cache)
         predictions.save(store.path(trial_id, f"{part}.parquet"))
         evaluations[part] = evaluate(predictions).as_json()
-    classifier.provenance |= origin_of_rows(table, rows, config)
+    classifier.provenance |= memory(table, rows, config)
     if study.keep_models:
         classifier.save(store.path(trial_id, "safetensors"))
     ended = time.perf_counter()
@@ -107,15 +106,6 @@ def prepare(table: ImageTable, config: TrialConfig, *, seed: int) -> tuple[Image
     picked = table.pick(config.classes, config.generators)
     dealt = split(picked, config.split, target=config.target, seed=seed)
     return dealt, mix(dealt, config.mix, target=config.target, seed=seed)
-
-
-def origin_of_rows(table: ImageTable, rows: ImageTable, config: TrialConfig) -> dict[str, Any]:
-    """Return what a classifier must remember to be judged fairly: its settings, its table, and what it learnt from.
-
-    `seen` holds the first 12 hexadecimal digits of each training image's SHA-256, in one text.
-    """
-    seen = sorted(digest[:SEEN_DIGITS] for digest in rows.where(split="train").frame["sha256"])
-    return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen)}
 
 
 def _rehearse(trial: Trial, table: ImageTable) -> None:

@@ -1,0 +1,67 @@
+"""Judge fairly: what a classifier must remember of its training, and which rows of a table it may be judged on."""
+import logging
+from typing import Any
+
+from gilt.config import TrialConfig
+from gilt.data.split import split
+from gilt.data.table import ImageTable
+from gilt.errors import TableError, listed
+from gilt.models.classifier import Classifier
+
+log = logging.getLogger(__name__)
+SEEN_DIGITS = 12  # of each training image's SHA-256, in hexadecimal: enough to tell it from any other
+
+
+def memory(table: ImageTable, rows: ImageTable, config: TrialConfig) -> dict[str, Any]:
+    """Return what goes into a classifier's provenance: its settings, its table, and the hashes of what it learnt from.
+
+    `table` is the whole table, `rows` those that training used.
+    """
+    seen = sorted(digest[:SEEN_DIGITS] for digest in rows.where(split="train").frame["sha256"])
+    return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen)}
+
+
+def judged_rows(classifier: Classifier, table: ImageTable, part: str = "test") -> ImageTable:
+    """Return the rows of `part` (train, val, test or all), picked and merged as at the training.
+
+    The table that the classifier was trained on is dealt as it was then; for target `class` only photographs are kept.
+    Images that it learnt from are left out, unless `part` is train, and counted in a note. Raises TableError where
+    no row remains.
+    """
+    known = classifier.provenance
+    trial = TrialConfig.model_validate(known.get("trial", {"target": classifier.target}))
+    if table.fingerprint == known.get("source_table"):
+        rows = split(table.pick(trial.classes, trial.generators), trial.split, target=trial.target, seed=known["seed"])
+    else:
+        rows = _picked(table, trial)
+    rows = rows.usable.real if classifier.target == "class" else rows.usable
+    if part != "all" and rows.frame["split"].notna().any():
+        counts = listed(f"{name} {count}" for name, count in rows.counts("split").items())
+        rows = rows.where(split=part)
+        if not len(rows):
+            raise TableError(f"no {part} row to judge on (splits: {counts})")
+    elif part != "all":
+        log.warning("the table has no splits, so it is judged whole")
+    return rows if part == "train" else _unseen(rows, known.get("seen", ""))
+
+
+def _picked(table: ImageTable, trial: TrialConfig) -> ImageTable:
+    """Return another table's rows, merged and picked as at the training, as far as they are there."""
+    classes, generators = trial.classes, trial.generators
+    if isinstance(classes, dict):
+        classes = {name: [m for m in members if m in table.classes] for name, members in classes.items()}
+    elif classes is not None:
+        classes = [name for name in classes if name in table.classes]
+    if generators is not None:
+        generators = [name for name in generators if name in table.origins]
+    return table.pick(classes, generators)
+
+
+def _unseen(rows: ImageTable, text: str) -> ImageTable:
+    seen = {text[i:i + SEEN_DIGITS] for i in range(0, len(text), SEEN_DIGITS)}
+    learnt = rows.frame["sha256"].map(lambda digest: str(digest)[:SEEN_DIGITS] in seen).astype(bool)
+    if len(rows) and learnt.all():
+        raise TableError(f"all {len(rows)} rows to judge on were training rows of this classifier: nothing can be said of it")
+    if learnt.any():
+        log.warning("left out: %d rows that the classifier learnt from", int(learnt.sum()))
+    return rows.where(lambda frame: ~learnt)
