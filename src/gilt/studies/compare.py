@@ -89,6 +89,8 @@ def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]
         return ["There is no benchmark to hold the arms against: name one in the study file, as in "
                 "benchmark = \"real\"."]
     effects = compare(finished, benchmark)
+    if not effects and all(record.arm == benchmark for record in finished):
+        return [f"Only the benchmark {benchmark!r} is finished: there is nothing to hold against it yet."]
     if not effects:
         return [f"No arm shares a seed and test photographs with the benchmark {benchmark!r}: nothing can be compared."]
     sentences = [_lead(effects, benchmark), *(_sentence(effect) for effect in effects)]
