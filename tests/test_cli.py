@@ -170,7 +170,8 @@ def test_bad_input_is_one_line_and_exit_code_2(home, bird_folder, tmp_path):
     assert "no file or folder" in error_line("predict", "m.safetensors", "nowhere", cwd=home)
     assert "is a table: gilt evaluate" in error_line("predict", "m.safetensors", "birds.parquet", cwd=home)
     assert "is a folder" in error_line("train", "dealt.parquet", "-o", ".", cwd=home)
-    assert "train" in error_line("train", "dealt.parquet", "-o", "x", "--set", "target=origin", "--set", "train=0.8", cwd=home)
+    assert "--set: train: " in error_line("train", "dealt.parquet", "-o", "x", "--set", "target=origin", "--set", "train=0.8",
+                                          cwd=home)
     assert "-1" in error_line("train", "dealt.parquet", "-o", "x", "--seed", "-1", cwd=home)
     assert "holds no study" in error_line("study", "show", tmp_path)
     assert "no network 'thesis9'" in error_line("models", "thesis9")

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gilt.errors import ConfigError, listed, near
 
+REAL = "real"  # the origin of every photograph; any other origin is a generator's name
+GENERATED = "generated"  # the label of those, where the target is `origin`
 Share = typing.Annotated[float, Field(ge=0, le=1)]
 Count = typing.Annotated[int, Field(ge=0)]
 Size = typing.Annotated[int, Field(ge=1)]

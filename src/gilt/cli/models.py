@@ -62,8 +62,7 @@ def train(table: Path, output: Path, config: Path | None, seed: int, root: Path 
         whole = ImageTable.load(table, root=root)
         dealt, rows = prepare(whole, trial, seed=seed)
         rows.check_files()
-        classes = sorted(dealt.usable.labels(trial.target).dropna().unique(), reverse=trial.target == "origin")
-        classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=classes,
+        classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=dealt.usable.names(trial.target),
                          log_dir=output.with_suffix(".tensorboard"))
     classifier.provenance |= memory(whole, rows, trial)
     classifier.save(output)

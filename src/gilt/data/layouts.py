@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gilt.data.table import REAL, SPLITS
+from gilt.config import REAL
+from gilt.data.table import SPLITS
 from gilt.errors import LayoutError, listed, near
 
 KNOWN = ("origin", "class", "split")

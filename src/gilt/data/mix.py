@@ -13,8 +13,8 @@ import hashlib
 
 import numpy as np
 
-from gilt.config import MixConfig
-from gilt.data.table import REAL, ImageTable
+from gilt.config import REAL, MixConfig
+from gilt.data.table import ImageTable
 from gilt.errors import TableError
 
 

@@ -198,9 +198,7 @@ def decode_stream(paths: Sequence[Path], preprocessing: Preprocessing, *, ahead:
             queue += [pool.submit(one, path) for path in islice(waiting, 1)]
 
 
-def cache_of(folder: Path | str | None) -> PixelCache:
-    """Return the cache in `folder`, or in $GILT_CACHE, or in the user's cache folder."""
-    if folder is None:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = os.environ.get("GILT_CACHE") or Path(home) / "gilt" / "pixels"
-    return PixelCache(folder)
+def default_cache() -> PixelCache:
+    """Return the cache in $GILT_CACHE, or in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return PixelCache(os.environ.get("GILT_CACHE") or Path(home) / "gilt" / "pixels")

@@ -1,5 +1,4 @@
 """Scan: a folder of images to an `ImageTable`, in parallel, without ever changing a file."""
-import hashlib
 import logging
 import os
 from collections import Counter
@@ -10,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from gilt.config import REAL
 from gilt.data.layouts import Layout, compile_layouts, origin_of, split_of
 from gilt.data.pixels import UNREADABLE, Progress, open_image, why
-from gilt.data.table import REAL, ImageTable
+from gilt.data.table import ImageTable
 from gilt.errors import LayoutError, TableError, listed, near
+from gilt.files import sha256
 
 log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
@@ -142,7 +143,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(("width", "height", "format", "bytes", "sha256", "excluded"))
     try:
         data = path.read_bytes()
-        facts |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        facts |= {"bytes": len(data), "sha256": sha256(data)}
         with open_image(data) as image:
             facts |= {"format": image.format, "width": image.width, "height": image.height}
             image.draft("RGB", (1, 1))  # a JPEG: 1/8 of the size, the same bytes read

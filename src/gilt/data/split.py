@@ -7,8 +7,8 @@ import logging
 import numpy as np
 import pandas as pd
 
-from gilt.config import SplitConfig
-from gilt.data.table import REAL, SPLITS, ImageTable
+from gilt.config import REAL, SplitConfig
+from gilt.data.table import SPLITS, ImageTable
 from gilt.errors import TableError, listed
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gilt.config import GENERATED, REAL
 from gilt.errors import TableError, listed, near
 from gilt.files import atomic_path
 
-REAL = "real"
-GENERATED = "generated"  # the label of any other origin, where the target is `origin`
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "class", "origin", "split", "width", "height", "format", "bytes", "sha256", "source", "excluded")
 _NUMBERS = ("width", "height", "bytes")
@@ -88,6 +87,10 @@ class ImageTable:
         if target == "class":
             return self.frame["class"]
         return self.frame["origin"].where(self.frame["origin"] == REAL, GENERATED)
+
+    def names(self, target: str) -> list[str]:
+        """Return the names that `labels` takes: sorted, but real before generated, so that 1 means generated."""
+        return sorted(self.labels(target).dropna().unique(), reverse=target == "origin")
 
     @property
     def paths(self) -> list[Path]:

@@ -15,7 +15,7 @@ import torch
 
 import gilt
 from gilt.config import Preprocessing, TrainConfig
-from gilt.data.pixels import PixelCache, cache_of
+from gilt.data.pixels import PixelCache, default_cache
 from gilt.data.table import ImageTable
 from gilt.engine.augment import augment
 from gilt.engine.batches import Batches
@@ -66,7 +66,7 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
     Raises TableError (no train rows, one class only), ConfigError and ModelError.
     """
     config = config or TrainConfig()
-    run = _Run(table.usable, config, seed, cache or cache_of(None), classes)
+    run = _Run(table.usable, config, seed, cache or default_cache(), classes)
     writer = _writer(config, log_dir)
     start = time.perf_counter()
     try:
@@ -203,10 +203,9 @@ def _classes(train_rows: ImageTable, val_rows: ImageTable, target: str,
     if labels.isna().any():
         raise TableError(f"{int(labels.isna().sum())} training rows have no {target}, such as "
                          f"{train_rows.frame['path'][labels.isna()].iloc[0]}: scan with a layout that says {{{target}}}")
-    names = sorted(labels.unique(), reverse=target == "origin")
-    if len(names) < 2:
-        raise TableError(f"the training rows hold one {target} only ({names[0]}): there is nothing to tell apart")
-    everything = {*labels, *val_rows.labels(target).dropna()}  # a rare class may have come to val alone
+    if labels.nunique() < 2:
+        raise TableError(f"the training rows hold one {target} only ({labels.iloc[0]}): there is nothing to tell apart")
+    everything = {*train_rows.names(target), *val_rows.names(target)}  # a rare class may have come to val alone
     names = list(classes or sorted(everything, reverse=target == "origin"))
     strange = sorted(everything - set(names))
     if strange:

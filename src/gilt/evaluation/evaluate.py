@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from gilt.config import REAL
 from gilt.errors import TableError, listed
 from gilt.evaluation.metrics import Metric, confusion, measure, ranked, right
-from gilt.evaluation.predictions import REAL, Predictions
+from gilt.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)

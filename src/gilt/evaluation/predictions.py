@@ -12,10 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gilt.config import GENERATED, REAL
 from gilt.errors import StoreError
 from gilt.files import atomic_path
-
-REAL, GENERATED = "real", "generated"
 
 
 @dataclass(frozen=True)

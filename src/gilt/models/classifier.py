@@ -28,7 +28,7 @@ class Classifier:
     `outputs` is 1 for two classes behind a sigmoid, else the number of classes.
 
     `history` has one dict an epoch; `provenance` says what it was trained on and with: configuration, seed, the
-    table's fingerprint, numbers of rows, versions, validation metrics.
+    table's fingerprint, numbers of rows, versions, machine; what it learnt from, where `gilt.engine.judge.memory` was added.
     """
 
     network: nn.Module

@@ -57,7 +57,7 @@ def seed_everything(seed: int) -> None:
 def keep_freed_memory() -> None:
     """Ask glibc to keep large freed blocks: handing activations back at every step costs more than computing them.
 
-    Measured on thesis2 at 256x256: 115 images/s without, 250 with (`benchmarks/RESULTS.md`). No effect elsewhere.
+    Matters for activations of hundreds of megabytes on Linux; no effect elsewhere.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")

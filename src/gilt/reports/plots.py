@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from gilt.data.pixels import UNREADABLE, open_image
 from gilt.studies.compare import Effect
 from gilt.studies.store import TrialRecord
 
@@ -37,10 +38,9 @@ def learning_curves(records: Sequence[TrialRecord]) -> str:
     arms = list(dict.fromkeys(record.arm for record in records))
     fixed = any(record.config["train"]["steps"] for record in records)
     for colour, arm in zip(_colours(len(arms)), arms, strict=True):
-        chosen = [record for record in records if record.arm == arm]
-        histories = [record.history for record in chosen]
         for axis, name, scale in ((left, "train_loss", 1), (right, "val_accuracy", 100)):
-            lines = [[epoch[name] for epoch in history] for history in histories if history[0][name] is not None]
+            chosen = [record for record in records if record.arm == arm and record.history[0][name] is not None]
+            lines = [[epoch[name] for epoch in record.history] for record in chosen]
             places = [_steps(record) if fixed else np.arange(1, len(record.history) + 1) for record in chosen]
             for place, line in zip(places, lines, strict=True):
                 axis.plot(place, scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
@@ -123,10 +123,10 @@ def sample_sheet(rows: Mapping[str, Mapping[str, Sequence[Path]]], *, tile: int 
 def thumbnail(path: Path, size: int) -> Image.Image:
     """Return an image fitted into size x size pixels on grey; a plain grey tile where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (size, size))
             return ImageOps.pad(image.convert("RGB"), (size, size), color="#e2e2e2")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return Image.new("RGB", (size, size), "#e2e2e2")
 
 

@@ -38,7 +38,7 @@ def report(store: Store | Path | str, *, to: Path | str | None = None) -> Path:
         effects=effects, forest=effects_forest(effects, benchmark) if effects else "",
         curves=learning_curves(finished), confusions=_confusions(finished), samples=_samples(summary, finished),
         failed=[record for record in records if record.state == "failed"], missing=store.missing(),
-        left_out=_left_out(finished), machine=_first(finished).machine,
+        left_out=_left_out(finished), machine=finished[0].machine,
         command=_command(summary, store), trials=finished)
     path = Path(to) if to else store.folder / "report.html"
     write_text(path, page)
@@ -56,8 +56,7 @@ def arm_rows(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> list[d
         values = {name: [record.metric(name) for record in trials] for name in ("accuracy", "loss")}
         rows.append({"arm": arm, "config": config, "n": len(trials), "record": trials[0],
                      "length": f"{config.train.steps} steps" if config.train.steps else str(config.train.epochs),
-                     "accuracy": _spread(values["accuracy"], 100, 1), "loss": _spread(values["loss"], 1, 3),
-                     "seconds": float(np.mean([record.seconds["total"] for record in trials]))})
+                     "accuracy": _spread(values["accuracy"], 100, 1), "loss": _spread(values["loss"], 1, 3)})
     return sorted(rows, key=lambda row: row["arm"] == summary["benchmark"])
 
 
@@ -116,7 +115,7 @@ def _confusions(finished: Sequence[TrialRecord]) -> list[str]:
 def _samples(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> str:
     """Return the sheet of real beside generated images of the most common classes, or "" without the images."""
     try:
-        config = TrialConfig.model_validate(_first(finished).config)
+        config = TrialConfig.model_validate(finished[0].config)
         table = ImageTable.load(summary["table"], root=summary["root"]).usable.pick(config.classes, config.generators)
     except GiltError:
         return ""
@@ -142,10 +141,6 @@ def _command(summary: dict[str, Any], store: Store) -> str:
     for setting in summary["settings"]:
         words += ["--set", setting]
     return shlex.join(words)
-
-
-def _first(finished: Sequence[TrialRecord]) -> TrialRecord:
-    return finished[0]
 
 
 def _template() -> Any:

@@ -72,7 +72,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
     config, started, begin = trial.config, now(), time.perf_counter()
     dealt, rows = prepare(table, config, seed=trial.seed)
     rows.save(store.path(trial_id, "rows.parquet"))
-    classes = sorted(set(dealt.usable.labels(config.target).dropna()), reverse=config.target == "origin")
+    classes = dealt.usable.names(config.target)
     classifier = train(rows, config.train, seed=trial.seed, cache=cache, progress=tick, classes=classes,
                        log_dir=store.folder / "tensorboard" / f"{trial.arm}-seed{trial.seed}")
     trained = time.perf_counter()
@@ -93,7 +93,7 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
         n_generated=n_generated, n_val=len(parts["val"]), n_test=len(parts["test"]),
         train_set=share_name(n_real, n_generated), val_set=_set_name(parts["val"]), rows=rows.fingerprint,
         test_rows=parts["test"].real.fingerprint,
-        left_out=_left_out(dealt), classes=list(classes), parameters=parameters(classifier.network),
+        left_out=_left_out(dealt), classes=classes, parameters=parameters(classifier.network),
         dropout=config.train.dropout if config.train.dropout is not None else find(config.train.model).dropout,
         history=classifier.history, val=evaluations.get("val"), test=evaluations.get("test"),
         machine=classifier.provenance["machine"], gilt=gilt.__version__,
@@ -112,7 +112,7 @@ def _rehearse(trial: Trial, table: ImageTable) -> None:
     """Check that an arm's rows and network can be made, and raise what speaks against it with the arm's name."""
     config = trial.config
     try:
-        _, rows = prepare(table, config, seed=trial.seed)
+        dealt, rows = prepare(table, config, seed=trial.seed)
         train_rows = rows.where(split="train")
         labels = train_rows.labels(config.target)
         if labels.isna().any():
@@ -124,7 +124,7 @@ def _rehearse(trial: Trial, table: ImageTable) -> None:
             kind = "real " if config.target == "class" else ""
             raise TableError(f"there is no {kind}test row: scan with a layout that says {{split}}, or deal the rows anew "
                              "with split.keep=false")
-        rehearse(config.train, rows.labels(config.target).nunique())
+        rehearse(config.train, len(dealt.usable.names(config.target)))
     except GiltError as error:
         raise type(error)(f"arm {trial.arm!r}: {error}") from None
 
