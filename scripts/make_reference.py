@@ -43,6 +43,8 @@ def _head(name: str, value: object) -> str:
 def _commands(group: click.Group, path: str):
     for word, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
+            if hasattr(command, "default"):  # the group is a command too
+                yield f"{path} {word}", command.default
             yield from _commands(command, f"{path} {word}")
         else:
             yield f"{path} {word}", command

@@ -127,8 +127,8 @@ def test_a_study_runs_shows_and_reports(study_file, tmp_path):
     assert "Aug(44-56): 42 real + 33 generated, test accuracy" in result.stderr
     shown = json.loads(run("study", "show", tmp_path / "store", "--json").stdout)
     assert len(shown) == 6
-    assert list(shown[0]) == ["arm", "seed", "state", "n_real", "n_generated", "val_accuracy", "test_accuracy", "test_loss",
-                              "seconds"]
+    assert list(shown[0]) == ["arm", "seed", "state", "n_real", "n_generated", "n_drawn", "val_accuracy", "test_accuracy",
+                              "test_loss", "seconds"]
     table = run("study", "show", tmp_path / "store", "--markdown").stdout
     assert table.splitlines()[0] == "| Trials | ai | aug | Benchmark: real |"
     assert "| Train Set Type | AI | Aug(44-56) | Real |" in table

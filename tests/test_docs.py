@@ -12,6 +12,7 @@ from conftest import COLOURS, draw, make_birds
 
 HOME = Path(__file__).resolve().parent.parent
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+DEFECTS = sorted((HOME / "docs" / "defects").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 
 
@@ -42,7 +43,7 @@ def test_every_snippet_runs_in_the_order_of_the_page(page, tmp_path):
             assert result.returncode == 0, f"{text}\n{result.stdout}\n{result.stderr}"
 
 
-@pytest.mark.parametrize("page", [*PAGES, HOME / "benchmarks" / "RESULTS.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *DEFECTS, HOME / "benchmarks" / "RESULTS.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -77,10 +77,12 @@ def test_the_data_rooms_need_no_torch():
 
 def test_public_names_are_pinned():
     assert gilt.__all__ == sorted([
-        "Classifier", "ConfigError", "Effect", "Evaluation", "GiltError", "ImageError", "ImageTable", "LayoutError", "Metric",
-        "MissingExtraError", "MixConfig", "ModelError", "PixelCache", "Predictions", "Preprocessing", "SplitConfig", "Store",
-        "StoreError", "Study", "TableError", "TrainConfig", "TrialConfig", "TrialRecord", "__version__", "compare", "create",
-        "evaluate", "list_models", "load_classifier", "mix", "predict", "report", "run_study", "scan", "split", "train"])
+        "Audit", "BalanceConfig", "Classifier", "CleanConfig", "ConfigError", "Effect", "Evaluation", "Finding", "GiltError",
+        "ImageError", "ImageTable", "LayoutError", "Metric", "MissingExtraError", "MixConfig", "ModelError", "PixelCache",
+        "Predictions", "Preprocessing", "SplitConfig", "Store", "StoreError", "Study", "TableError", "TrainConfig",
+        "TrialConfig", "TrialRecord", "__version__", "apply_split", "audit", "balance", "clean", "compare", "create",
+        "evaluate", "folds", "leave_one_generator_out", "list_models", "load_classifier", "mix", "overview", "predict",
+        "report", "run_study", "save_split", "scan", "show", "split", "train", "verify_split"])
     for public in gilt.__all__:
         assert getattr(gilt, public) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):
@@ -100,6 +102,8 @@ def test_public_names_have_docstrings_and_types(public):
 def commands(group, path=("gilt",)):
     for word, command in group.commands.items():
         if isinstance(command, click.Group):
+            if hasattr(command, "default"):  # the group is a command too
+                yield " ".join((*path, word)), command.default
             yield from commands(command, (*path, word))
         else:
             yield " ".join((*path, word)), command

@@ -29,12 +29,23 @@ def test_values_are_scikit_learns(n, classes, skew):
     assert found["f1"].value == pytest.approx(sk.f1_score(labels, guesses, **averaging))
     scores = p[:, 1] if classes == 2 else p
     assert found["auroc"].value == pytest.approx(sk.roc_auc_score(labels, scores, multi_class="ovr"))
+    assert found["macro_f1"].value == pytest.approx(sk.f1_score(labels, guesses, average="macro"))
+    assert found["balanced_accuracy"].value == pytest.approx(sk.balanced_accuracy_score(labels, guesses))
     onehot = labels if classes == 2 else np.eye(classes)[labels]
     assert found["average_precision"].value == pytest.approx(sk.average_precision_score(onehot, scores))
     for metric in found.values():
         assert metric.n == n
         assert metric.low <= metric.value + 1e-9
         assert metric.high >= metric.value - 0.05  # a percentile interval may leave out an extreme value
+
+
+@pytest.mark.parametrize("labels, positive", [([0] * 9 + [1] * 3, 1), ([0] * 3 + [1] * 9, 0), ([0] * 6 + [1] * 6, 1)])
+def test_minority_f1_is_that_of_the_rarer_of_two_classes(labels, positive):
+    labels, p = np.array(labels), np.random.default_rng(0).dirichlet((1, 1), 12)
+    found = measure(labels, p)[0]
+    assert found["minority_f1"].value == pytest.approx(sk.f1_score(labels, p.argmax(1), pos_label=positive))
+    assert found["minority_f1"].low < found["minority_f1"].high
+    assert "minority_f1" not in measure(np.arange(12) % 3, np.random.default_rng(0).dirichlet((1, 1, 1), 12))[0]
 
 
 def test_resampled_ranks_are_scikit_learns_under_weights():
@@ -131,7 +142,7 @@ def test_classes_that_no_image_shows_do_not_count_against_a_classifier():
     wide = np.c_[logits, np.full((60, 2), -99, np.float32)]
     result = gilt.evaluate(predictions(labels, wide))
     assert {name: metric.value for name, metric in result.metrics.items() if name != "loss"} == dict.fromkeys(
-        ("accuracy", "precision", "recall", "f1", "auroc", "average_precision"), 1.0)
+        ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "macro_f1", "balanced_accuracy"), 1.0)
 
 
 def test_a_detector_judged_on_photographs_alone_has_no_recall():

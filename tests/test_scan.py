@@ -1,13 +1,24 @@
 """Folders to tables: layouts, normal names, unreadable files, lineage."""
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 import gilt
-from conftest import SHARED, draw
+from conftest import SHARED, draw, make_birds
+from gilt.data import gather
+from gilt.data.gather import SCHEMA, Journal, read_facts
 from gilt.data.layouts import compile_layout, origin_of
-from gilt.data.scan import read_facts
+from gilt.data.worker import Workers, measured
 
 
 def test_scan_reads_what_the_folders_say(tmp_path):
@@ -167,3 +178,211 @@ def test_the_groceries_are_read_in_both_layouts():
     assert table.real.counts("split") == {"train": 2640, "val": 296, "test": 1051}
     assert len(table.usable) == 4216
     assert table.generated.frame["source"].notna().sum() == 224
+
+
+def counted(caplog) -> dict[str, int]:
+    """Return what the last scan said of its files: read, new, changed, unchanged, gone, and taken over from a stopped one."""
+    text = next(record.getMessage() for record in reversed(caplog.records) if record.getMessage().startswith("read "))
+    return {word: int(number) for number, word in re.findall(r"(\d+) (new|changed|unchanged|gone|taken)", text)} | {
+        "read": int(text.split()[1])}
+
+
+def test_a_second_scan_reads_only_what_is_new_or_changed(tmp_path, caplog):
+    caplog.set_level("INFO", logger="gilt")
+    make_birds(tmp_path / "birds", real=5, generated=5)
+    first = gilt.scan(tmp_path / "birds")
+    assert not [record for record in caplog.records if record.getMessage().startswith("read ")]
+    again = gilt.scan(tmp_path / "birds", known=first)
+    assert counted(caplog) == {"read": 0, "new": 0, "changed": 0, "unchanged": 20, "gone": 0}
+    pd.testing.assert_frame_equal(again.frame, first.frame)
+    draw(tmp_path / "birds" / "real" / "wren" / "new.png", (9, 9, 9), seed=1)
+    draw(tmp_path / "birds" / "real" / "wren" / "000.png", (9, 9, 9), seed=2)
+    (tmp_path / "birds" / "real" / "wren" / "001.png").unlink()
+    later = gilt.scan(tmp_path / "birds", known=first)
+    assert counted(caplog) == {"read": 2, "new": 1, "changed": 1, "unchanged": 18, "gone": 1}
+    pd.testing.assert_frame_equal(later.frame, gilt.scan(tmp_path / "birds").frame)
+
+
+def test_a_file_of_equal_size_and_another_time_is_read_again(tmp_path, caplog):
+    caplog.set_level("INFO", logger="gilt")
+    path = draw(tmp_path / "real" / "wren" / "a.bmp", (9, 9, 9), seed=1)
+    first = gilt.scan(tmp_path)
+    size = path.stat().st_size
+    draw(path, (9, 9, 9), seed=2)
+    os.utime(path, ns=(0, first.frame["modified"][0] + 1))
+    assert path.stat().st_size == size
+    assert gilt.scan(tmp_path, known=first).frame["sha256"][0] != first.frame["sha256"][0]
+    assert counted(caplog)["changed"] == 1
+
+
+def test_reasons_that_are_no_facts_of_a_file_are_not_taken_over(tmp_path, caplog):
+    caplog.set_level("INFO", logger="gilt")
+    draw(tmp_path / "real" / "wren" / "a.png", (9, 9, 9), seed=1)
+    (tmp_path / "real" / "wren" / "b.png").write_bytes(b"no")
+    (tmp_path / "real" / "wren" / "c.png").symlink_to(tmp_path / "nowhere")
+    first = gilt.scan(tmp_path)
+    assert list(first.frame["excluded"]) == [None, "unreadable: empty or no image", "unreadable: No such file or directory"]
+    marked = first.with_column("excluded", ["left out by hand", *first.frame["excluded"][1:]])
+    again = gilt.scan(tmp_path, known=marked)
+    assert again == first
+    assert counted(caplog)["read"] == 1  # what could not be opened may be there now
+    lacking = gilt.ImageTable(first.frame[["path", "class", "origin"]], tmp_path)
+    assert gilt.scan(tmp_path, known=lacking) == first
+
+
+def test_members_of_a_container_are_read_again_when_it_changes(tmp_path, caplog):
+    caplog.set_level("INFO", logger="gilt")
+    make_birds(tmp_path / "birds", real=3, generated=2)
+    archive = Path(shutil.make_archive(str(tmp_path / "birds"), "zip", tmp_path / "birds"))
+    first = gilt.scan(archive)
+    gilt.scan(archive, known=first)
+    assert counted(caplog)["unchanged"] == 10
+    os.utime(archive, ns=(0, 12345))
+    assert gilt.scan(archive, known=first) == first
+    assert counted(caplog)["changed"] == 10
+
+
+def journal_of(tmp_path, table, rows):
+    """Write the journal that a scan leaves which was stopped after `rows` rows."""
+    journal = Journal(tmp_path / "journal", table.root)
+    frame = table.frame[SCHEMA.names]
+    for first in range(0, rows, 4):
+        part = frame.iloc[first:min(first + 4, rows)]
+        journal.append(pa.RecordBatch.from_pandas(part, SCHEMA, preserve_index=False))
+    return journal.path
+
+
+@pytest.mark.parametrize("cut, kept", [(0, 12), (1, 8), (300, 8)])
+def test_a_stopped_scan_goes_on_from_its_journal_also_where_its_end_is_torn(tmp_path, caplog, cut, kept):
+    caplog.set_level("INFO", logger="gilt")
+    table = gilt.scan(make_birds(tmp_path / "birds", real=5, generated=5))
+    path = journal_of(tmp_path, table, 12)
+    path.write_bytes(path.read_bytes()[:path.stat().st_size - cut])
+    resumed = gilt.scan(tmp_path / "birds", journal=path)
+    assert (counted(caplog)["read"], counted(caplog)["taken"]) == (20 - kept, kept)
+    pd.testing.assert_frame_equal(resumed.frame, table.frame)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xff\xff\xff\xff\xff\xff\x7f" * 9])
+def test_a_journal_that_is_none_is_begun_anew(tmp_path, content):
+    table = gilt.scan(make_birds(tmp_path / "birds", real=2, generated=2))
+    (tmp_path / "journal").write_bytes(content)
+    assert gilt.scan(tmp_path / "birds", journal=tmp_path / "journal") == table
+
+
+def test_a_journal_of_another_folder_is_not_believed(tmp_path, caplog):
+    caplog.set_level("INFO", logger="gilt")
+    table = gilt.scan(make_birds(tmp_path / "birds", real=5, generated=5))
+    path = journal_of(tmp_path, table, 12)
+    shutil.copytree(tmp_path / "birds", tmp_path / "copy")
+    assert gilt.scan(tmp_path / "copy", journal=path) == table
+    assert "taken over" not in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_scan_that_is_killed_reads_only_the_rest_the_second_time(tmp_path, stop):
+    """A real process is stopped in the middle; the second run takes over what was finished and gives the same table."""
+    folder = make_birds(tmp_path / "birds", real=1, generated=1)
+    for original in list(folder.rglob("*.png")):
+        for i in range(1500):
+            (original.parent / f"{i}.png").hardlink_to(original)
+    journal = tmp_path / ".t.parquet.journal"
+    command = [sys.executable, "-m", "gilt", "scan", "birds", "-o", "t.parquet"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.time() + 120
+    while (not journal.exists() or journal.stat().st_size < 1000) and process.poll() is None and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(stop)
+    process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) in (130, -signal.SIGKILL)
+    assert not (tmp_path / "t.parquet").exists()
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    read, taken = map(int, re.search(r"read (\d+) of 6004 images.* (\d+) taken over from the scan", result.stderr).groups())
+    assert taken > 0
+    assert read + taken == 6004
+    assert not journal.exists()
+    resumed = gilt.ImageTable.load(tmp_path / "t.parquet")
+    result = subprocess.run([*command, "--afresh"], cwd=tmp_path, capture_output=True, text=True)
+    assert "taken" not in result.stderr
+    pd.testing.assert_frame_equal(resumed.frame, gilt.ImageTable.load(tmp_path / "t.parquet").frame)
+
+
+def test_other_processes_measure_what_this_one_does(tmp_path):
+    paths = list(make_birds(tmp_path / "birds", real=4, generated=4).rglob("*.png"))
+    contents = [*(path.read_bytes() for path in paths), b"", b"no image"]
+    workers = Workers()
+    try:
+        assert workers.measure(contents).equals(measured(contents))
+        assert workers.measure([]).num_rows == 0
+        workers._all[0].kill()  # a crash costs a process, not the scan
+        assert workers.measure(contents[:1]).to_pylist()[0]["excluded"] == "unreadable: its decoder crashed"
+        assert workers.measure(contents).equals(measured(contents))
+    finally:
+        processes = list(workers._all)
+        workers.close()
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_processes_and_threads_give_the_same_table(tmp_path, monkeypatch):
+    make_birds(tmp_path / "birds", real=30, generated=20)
+    (tmp_path / "birds" / "real" / "wren" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "birds" / "real" / "wren" / "broken.png").write_bytes(b"no")
+    one = gilt.scan(tmp_path / "birds", threads=1)
+    monkeypatch.setattr(gather, "MANY", 0)
+    pd.testing.assert_frame_equal(gilt.scan(tmp_path / "birds", threads=3).frame, one.frame)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_image_and_stops_nothing(tmp_path):
+    draw(tmp_path / "real" / "wren" / "a.png", (9, 9, 9), seed=1)
+    os.mkfifo(tmp_path / "real" / "wren" / "b.png")
+    assert len(gilt.scan(tmp_path)) == 1
+
+
+def test_a_name_that_is_no_text_is_passed_over_and_said(tmp_path, caplog):
+    path = draw(tmp_path / "real" / "wren" / "a.png", (9, 9, 9), seed=1)
+    try:
+        shutil.copy(path, os.fsencode(path.parent) + b"/\xff.png")
+    except OSError:
+        pytest.skip("this file system has text names only")
+    table = gilt.scan(tmp_path)
+    table.save(tmp_path / "t.parquet")
+    assert len(table) == 1
+    assert "1 names under" in caplog.text
+
+
+def test_an_unknown_setting_names_the_nearest(tmp_path):
+    with pytest.raises(gilt.ConfigError, match=r"scan: unknown key 'constant' .* Did you mean 'constants'\?"):
+        gilt.scan(tmp_path, constant={"origin": "real"})
+
+
+def run(*words, cwd):
+    return subprocess.run([sys.executable, "-m", "gilt", "scan", *words], cwd=cwd, capture_output=True, text=True)
+
+
+def test_the_command_goes_on_from_its_own_output_and_writes_over_nothing_else(tmp_path):
+    make_birds(tmp_path / "birds", real=2, generated=2)
+    make_birds(tmp_path / "others", real=1, generated=1)
+    assert "read " not in run("birds", "-o", "t.parquet", cwd=tmp_path).stderr
+    assert "read 0 of 8 images: 0 new, 0 changed, 8 unchanged, 0 gone" in run("birds", "-o", "t.parquet", cwd=tmp_path).stderr
+    assert "read 0" not in run("birds", "-o", "t.parquet", "--afresh", cwd=tmp_path).stderr
+    assert "read 0" not in run("others", "-o", "t.parquet", cwd=tmp_path).stderr  # another folder's table
+    shutil.make_archive(str(tmp_path / "birds"), "zip", tmp_path / "birds")
+    before = (tmp_path / "birds.zip").read_bytes()
+    for output in ("birds.zip", "birds"):
+        result = run("birds.zip", "-o", output, cwd=tmp_path)
+        assert result.returncode == 2
+        assert len(result.stderr.splitlines()) == 1
+    assert run("others", "-o", "birds.zip", cwd=tmp_path).returncode == 2
+    assert (tmp_path / "birds.zip").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["birds", "birds.zip", "others", "t.parquet"]
+
+
+def test_the_command_lists_the_presets(tmp_path):
+    result = run("--layouts", cwd=tmp_path)
+    assert result.returncode == 0
+    for name in ("thesis", "cifake", "artifact", "competition", "huggingface", "imagefolder"):
+        assert f"\n{name}: " in f"\n{result.stdout}"
+    assert run("x", "--column", "class", "-o", "t.parquet", cwd=tmp_path).stderr.startswith("error: gilt scan: --column takes")

@@ -5,12 +5,15 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gilt.errors import ConfigError, GiltError, StoreError
+
+_UMASK = threading.Lock()  # the umask is read by setting it: two threads at once would leave it at 0
 
 
 @contextlib.contextmanager
@@ -52,8 +55,9 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _UMASK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -10,9 +10,14 @@ import sys
 import click
 
 from gilt import __version__
+from gilt.cli.audit import audit
+from gilt.cli.balance import balance
+from gilt.cli.clean import clean
+from gilt.cli.look import show
 from gilt.cli.models import evaluate, models, predict, train
+from gilt.cli.splits import split
 from gilt.cli.studies import demo, study
-from gilt.cli.tables import mix, scan, split
+from gilt.cli.tables import mix, scan
 from gilt.errors import GiltError
 
 OVERVIEW = """Tell generated images from real ones, and measure what generated images are worth as training data.
@@ -31,7 +36,7 @@ def gilt() -> None:
     """The group of all commands."""
 
 
-for command in (scan, split, mix, models, train, evaluate, predict, study, demo):
+for command in (scan, show, audit, clean, split, mix, balance, models, train, evaluate, predict, study, demo):
     gilt.add_command(command)
 
 
@@ -50,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     except GiltError as problem:
         code = _fail(str(problem))
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped. What was finished is kept; a study that is run again goes on from there.", err=True)
+        click.echo("\nstopped. What was finished is kept; a scan or study that is run again goes on from there.", err=True)
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,12 +15,11 @@ Example:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(name: str | None, as_json: bool) -> None:
     """List the networks, or show one layer by layer."""
-    from gilt.models.zoo import create, find, list_models, parameters
+    from gilt.models.zoo import create, find, list_models, size_of
 
     entries = [find(name)] if name else list_models()
     rows: list[dict[str, Any]] = [
-        {"name": e.name, "parameters": parameters(create(e.name, outputs=e.outputs)), "input_size": e.input_size,
-         "source": e.source} for e in entries]
+        {"name": e.name, "parameters": size_of(e.name), "input_size": e.input_size, "source": e.source} for e in entries]
     if as_json:
         click.echo(json.dumps(rows[0] if name else rows, indent=1))
         return

@@ -106,11 +106,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(header):
         numeric = bool(rows) and all(isinstance(row[i], (int, float, type(None))) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=i == 0)
+        table.add_column(plain(str(name)), justify="right" if numeric else "left", no_wrap=i == 0)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console()
-    Console(width=console.width if console.is_terminal else 200).print(table)
+    # names of classes and files are no markup: "[red]" and ":bird:" are printed as they are
+    Console(width=console.width if console.is_terminal else 200, markup=False, emoji=False).print(table)
 
 
 def _cell(value: Any) -> str:
@@ -120,4 +121,9 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Return a text in which no letter steers the terminal: names come from files and folders that anybody may have made."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -36,9 +36,9 @@ def run(file: Path, store: Path, root: Path | None, settings: tuple[str, ...]) -
 
     plan = Study.load(file, settings)
     with warnings_shown():
-        records = run_study(plan, store, watch=_watch(), root=root)
+        records = run_study(plan, store, watch=_watch(plan.metric), root=root)
     _print_trials(Store(store))
-    for sentence in verdicts(records, plan.benchmark):
+    for sentence in verdicts(records, plan.benchmark, metric=plan.metric):
         say(sentence)
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
@@ -114,8 +114,9 @@ def demo(to: Path) -> None:
     click.echo(write(to / "store"))
 
 
-def _watch() -> "Watch":
-    """Return callbacks that draw one line a trial."""
+def _watch(metric: str = "accuracy") -> "Watch":
+    """Return callbacks that draw one line a trial, with its accuracy and, where the study has another, its metric."""
+    from gilt.evaluation.metrics import spoken
     from gilt.studies.runner import Watch
 
     line = TrainLine()
@@ -129,8 +130,12 @@ def _watch() -> "Watch":
             say(f"{line.prefix}failed: {(record.error or '').strip().splitlines()[-1]}")
             return
         accuracy, seconds = record.metric("accuracy"), record.seconds["total"]
-        say(f"{line.prefix}{record.train_set}: {record.n_real:,} real + {record.n_generated:,} generated, "
-            f"test accuracy {100 * (accuracy or 0):.1f} % in {clock(seconds)}")
+        rows = f"{record.n_real:,} real + {record.n_generated:,} generated"
+        if record.n_drawn != record.n_real + record.n_generated:
+            rows += f" drawn as {record.n_drawn:,}"
+        value = None if metric in ("accuracy", "loss") else record.metric(metric)
+        also = "" if value is None else f", {spoken(metric)} {100 * value:.1f}"
+        say(f"{line.prefix}{record.train_set}: {rows}, test accuracy {100 * (accuracy or 0):.1f} %{also} in {clock(seconds)}")
 
     return Watch(start, line, done)
 

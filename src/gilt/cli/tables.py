@@ -1,67 +1,104 @@
-"""Commands that make tables: scan, split, mix."""
+"""Commands that make tables: scan, mix."""
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gilt.cli.show import SEED, bar, check_output, print_table, say, settings_option, warnings_shown
 
+if TYPE_CHECKING:
+    from gilt.data.table import ImageTable
+
+
+def _show_layouts(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Print the presets with their examples, and leave."""
+    if not wanted:
+        return
+    from gilt.data.presets import PRESETS
+
+    for preset in PRESETS.values():
+        click.echo(f"{preset.name}: {preset.says}")
+        for line in preset.example:
+            click.echo(f"    {line}")
+        if preset.unsaid:
+            click.echo(f"    needs --constant {preset.unsaid}=real (or a generator's name), or --column {preset.unsaid}=COLUMN")
+        click.echo(f"    {preset.source}\n")
+    click.echo("or patterns, as in '{origin}/{split}/{class}' or '{class}/{origin}_*.jpg'")
+    context.exit()
+
 
 @click.command(epilog="""\b
 Example:
-  gilt scan groceries/ --layout '{origin}/{split}/{class}' --layout '{origin}/{class}' -o groceries.parquet""")
+  gilt scan groceries/ --layout '{origin}/{split}/{class}' --layout '{origin}/{class}' -o groceries.parquet
+  gilt scan photos.zip --layout '{class}' --constant origin=real -o photos.parquet
+  gilt scan hf:uoft-cs/cifar10 --layout huggingface --constant origin=real -o cifar10.parquet""")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--layout", "layouts", multiple=True, metavar="PATTERN", default=("{origin}/{class}",), show_default=True,
-              help="What the folders of a path say: {origin}, {class}, {split} in any order, * for nothing. Several "
-                   "patterns may be given: the first that fits a path's depth counts.")
+@click.option("--layout", "layouts", multiple=True, metavar="NAME|PATTERN",
+              help="A preset's name (--layouts lists them), or what the folders of a path say: {origin}, {class}, {split} in "
+                   "any order, * for nothing. Of several patterns the first that fits a path's depth counts.  "
+                   "[default: {origin}/{class}; huggingface for Parquet files]")
+@click.option("--layouts", "show", is_flag=True, is_eager=True, expose_value=False, callback=_show_layouts,
+              help="List the presets with examples, and leave.")
 @click.option("--constant", "constants", multiple=True, metavar="NAME=VALUE",
-              help="What no path says, as in --constant origin=real.")
+              help="What the collection does not say, as in --constant origin=real.")
+@click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN",
+              help="Which column of the collection's lists says a thing, as in --column class=label.")
 @click.option("--source", metavar="stem[:SPLIT]",
               help="Link each generated image to the real one of its class with the same file name, so that it follows "
                    "that one into its split. stem:train says that all were made from training images.")
+@click.option("--containers/--no-containers", default=None,
+              help="Whether zip and tar files in the folder count as folders.  [default: where it has no other image]")
+@click.option("--afresh", is_flag=True, help="Read every file again, also where OUTPUT has it as it is now.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table (Parquet) to write.")
-def scan(folder: Path, layouts: tuple[str, ...], constants: tuple[str, ...], source: str | None, output: Path) -> None:
-    """Read a folder of images into a table.
+def scan(folder: Path, layouts: tuple[str, ...], constants: tuple[str, ...], columns: tuple[str, ...], source: str | None,
+         containers: bool | None, afresh: bool, output: Path) -> None:
+    """Read a collection of images into a table: a folder, a zip, tar or Parquet file, hf:owner/name, kaggle:owner/name.
 
-    Files are read, never changed. Unreadable images stay in the table, with the reason.
+    Files are read, never changed. Unreadable images stay in the table, with the reason. Where OUTPUT is a table of the
+    same folder, only new and changed files are read; a scan that was stopped goes on where it was.
     """
+    from gilt.data.hub import fetched
     from gilt.data.scan import scan as run
 
     check_output(output)
-    pairs = [text.partition("=") for text in constants]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise click.UsageError(f"--constant takes name=value, not {name!r}")
-    with warnings_shown(), bar("reading images") as progress:
-        table = run(folder, list(layouts), constants={name: value for name, _, value in pairs}, source=source,
-                    progress=progress)
+    journal = output.with_name(f".{output.name}.journal")
+    with warnings_shown():
+        root = fetched(folder)
+        known = _known(output, root, afresh)
+        if afresh:
+            journal.unlink(missing_ok=True)
+        with bar("reading images") as progress:
+            table = run(root, list(layouts) or None, known=known, journal=journal, progress=progress, source=source,
+                        constants=_pairs("--constant", constants), columns=_pairs("--column", columns), containers=containers)
     table.save(output)
+    journal.unlink(missing_ok=True)
     _summary(table)
     say(f"wrote {output}: {len(table):,} rows, fingerprint {table.fingerprint}")
 
 
-@click.command(epilog="""\b
-Example:
-  gilt split birds.parquet --set train=0.8 --set val=0.1 --set test=0.1 --seed 0 -o birds-split.parquet""")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["class", "origin"]), default="class", show_default=True,
-              help="For `class`, test rows are photographs only.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@settings_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
-def split(table: Path, target: str, seed: int, settings: tuple[str, ...], output: Path) -> None:
-    """Deal a table's rows into train, val and test.
-
-    Existing splits are kept. Settings: train, val, test (parts that add up to 1), val_from_test, keep, seed.
-    """
-    from gilt.config import SplitConfig, override, parse
-    from gilt.data.split import split as run
+def _known(output: Path, root: Path, afresh: bool) -> "ImageTable | None":
+    """Return the table in `output` where it is one of the same root. Raises where it is a file of another kind."""
     from gilt.data.table import ImageTable
+    from gilt.errors import TableError
 
-    config = parse(SplitConfig, override({}, settings), where="--set")
-    result = run(ImageTable.load(table), config, target=target, seed=seed)
-    result.save(output)
-    _summary(result)
-    say(f"wrote {output}: fingerprint {result.fingerprint}")
+    if not output.exists():
+        return None
+    if output.resolve() == root.resolve():
+        raise click.UsageError(f"{output} is what is to be read: name another file to write")
+    try:
+        table = ImageTable.load(output)
+    except TableError as error:
+        raise click.UsageError(f"{output} is there, and is no table to go on from or to write over ({error}): name another file, "
+                               "or delete it") from None
+    return table if table.root.resolve() == root.resolve() and not afresh else None
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not equals or not name.strip() or not value.strip():
+            raise click.UsageError(f"{option} takes name=value, not {name + equals + value!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @click.command(epilog="""\b
@@ -76,15 +113,22 @@ def mix(table: Path, target: str, seed: int, settings: tuple[str, ...], output: 
     """Make a training set of real and generated rows; test rows are untouched.
 
     Settings: mode (share, add, replace), share, generated, total, max_real, max_generated, val (real, generated, mix).
+    To make classes uneven: imbalance (largest to smallest), or max_real_by_class. To even them out again: balance (over,
+    under, smote, weights, generated) and degree (0 to 1); see gilt balance.
     """
     from gilt.config import MixConfig, override, parse
+    from gilt.data.balance import times
     from gilt.data.mix import mix as run
     from gilt.data.table import ImageTable
 
     config = parse(MixConfig, override({}, settings), where="--set")
-    result = run(ImageTable.load(table), config, target=target, seed=seed)
+    with warnings_shown():
+        result = run(ImageTable.load(table), config, target=target, seed=seed)
     result.save(output)
     _summary(result)
+    train = result.where(split="train")
+    if (drawn := int(times(train).sum())) != len(train):
+        say(f"an epoch draws {drawn:,} rows: some of the {len(train):,} train rows several times")
     say(f"wrote {output}: fingerprint {result.fingerprint}")
 
 

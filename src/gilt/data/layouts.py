@@ -1,15 +1,18 @@
-"""Layout patterns: what the folders of a path say about an image.
+"""Layout patterns: what the folders of a path, and where asked its file name, say about an image.
 
 `{origin}/{split}/{class}` reads `real/train/Apple/001.jpg`. A part is `{name}`, `*` (says nothing) or plain text
-(must be there); a part may mix them, as in `{class}_images`. Other names than origin, split and class make columns of
-their own. With several patterns, the first that fits a path's folders counts.
+(must be there); a part may mix them, as in `{class}_images`. A last part that ends as a file does, `{origin}_*.jpg` or
+`{origin}_*.*`, reads the file's name. Other names than origin, split and class make columns of their own. With several
+patterns, the first that fits a path counts.
 """
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gilt.config import REAL
-from gilt.data.table import SPLITS
+from gilt.data.table import SPLITS, STATISTICS
+from gilt.data.tree import SUFFIXES
 from gilt.errors import LayoutError, listed, near
 
 KNOWN = ("origin", "class", "split")
@@ -17,6 +20,8 @@ _REAL = {"real", "reals", "real_image", "real_images", "0_real", "nature", "natu
          "photographs", "authentic", "genuine", "original", "originals", "human", "camera"}
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
            "test": "test", "testing": "test"}
+MEASURED = ("path", "width", "height", "format", "mode", "quality", "bytes", "modified", "sha256", "phash", "excluded",
+            *STATISTICS)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -27,9 +32,10 @@ class Layout:
     pattern: str
     parts: tuple[re.Pattern[str], ...]
     names: tuple[str, ...]
+    file: re.Pattern[str] | None = None  # what the file's name must be, where the pattern says so
 
-    def fits(self, folders: Sequence[str]) -> dict[str, str] | None:
-        """Return name -> text for the folders of a path, or None where their number or text does not fit."""
+    def fits(self, folders: Sequence[str], file: str = "") -> dict[str, str] | None:
+        """Return name -> text for a path's folders and file, or None where their number or text does not fit."""
         if len(folders) != len(self.parts):
             return None
         said: dict[str, str] = {}
@@ -38,6 +44,9 @@ class Layout:
             if match is None:
                 return None
             said.update(match.groupdict())
+        if self.file is not None:
+            match = self.file.fullmatch(file)
+            return None if match is None else said | match.groupdict()
         return said
 
 
@@ -56,7 +65,9 @@ def compile_layout(pattern: str) -> Layout:
             names.append(piece)
             expression += f"(?P<{piece}>.+)"
         parts.append(re.compile(expression))
-    return Layout(pattern, tuple(parts), tuple(names))
+    ending = posixpath.splitext(texts[-1])[1].lower() if texts else ""
+    file = parts.pop() if ending == ".*" or ending in SUFFIXES else None
+    return Layout(pattern, tuple(parts), tuple(names), file)
 
 
 def _check_name(name: str, names: Sequence[str], pattern: str) -> None:
@@ -67,7 +78,7 @@ def _check_name(name: str, names: Sequence[str], pattern: str) -> None:
     guess = near(name, KNOWN)
     if name not in KNOWN and guess:
         raise LayoutError(f"layout {pattern!r}: unknown {{{name}}}.{guess}")
-    if name in ("path", "width", "height", "format", "bytes", "sha256", "excluded"):
+    if name in MEASURED:
         raise LayoutError(f"layout {pattern!r}: {{{name}}} is measured, not read from the path; choose another name")
 
 
@@ -82,6 +93,17 @@ def compile_layouts(patterns: Sequence[str], constants: dict[str, str]) -> list[
             raise LayoutError(f"layout {layout.pattern!r} does not say the origin: put {{origin}} where the path says "
                               "real or generated, or add --constant origin=real")
     return layouts
+
+
+def split_in(name: str) -> str | None:
+    """Return the split that a file's or folder's name speaks of (`train-00000-of-00005`, `trainLabels`), or None."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return next((_SPLITS[word.lower()] for word in words if word.lower() in _SPLITS), None)
+
+
+def is_split(name: str) -> bool:
+    """Tell whether a folder's name is that of a split, as it stands."""
+    return name.strip().lower() in _SPLITS
 
 
 def origin_of(text: str) -> str:

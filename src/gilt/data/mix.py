@@ -7,13 +7,12 @@ Three modes, which ask three questions (`docs/methods.md`):
     replace   n - m real + m generated, n fixed    what do I lose by saving on photographs?
 
 Rows come from one seeded, class-balanced order of the real rows and one of the generated ones, so that under one seed
-every arm starts from the same photographs and a smaller set lies inside a larger one.
+every arm starts from the same photographs and a smaller set lies inside a larger one. Before that, photographs may be
+thinned out to make classes uneven; after it, the set may be balanced (`gilt.data.balance`).
 """
-import hashlib
-
-import numpy as np
-
-from gilt.config import REAL, MixConfig
+from gilt.config import REAL, BalanceConfig, MixConfig
+from gilt.data.balance import balanced, balanced_by, put_back, thinned
+from gilt.data.order import ordered
 from gilt.data.table import ImageTable
 from gilt.errors import TableError
 
@@ -27,39 +26,36 @@ def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "cl
     """
     config = config or MixConfig(**settings)  # type: ignore[arg-type]
     rows = table.usable
-    train = rows.where(split="train")
-    real, generated = ordered(train.real, seed), ordered(train.generated, seed)
-    real = real.take(slice(0, config.max_real))
-    generated = generated.take(slice(0, config.max_generated))
-    n_real, n_generated = _sizes(config, len(real), len(generated), target)
-    if n_real + n_generated == 0:
-        raise TableError(f"this mix leaves no training row: {len(real)} real and {len(generated)} generated rows are at "
-                         f"hand, and {_said(config)} takes none of them"
-                         + ("" if len(table.real) else " (no origin in the table means real)"))
-    share = n_generated / (n_real + n_generated)
+    train = _train_rows(rows, config, target, seed)
+    share = len(train.generated) / len(train)
     val = _val_rows(rows.where(split="val"), config.val or ("real" if target == "class" else "mix"), share, seed, target)
     test = rows.where(split="test")
     test = test.real if target == "class" else test
-    keep = {*real.take(slice(0, n_real)).frame["path"], *generated.take(slice(0, n_generated)).frame["path"],
-            *val.frame["path"], *test.frame["path"]}
-    return rows.where(lambda frame: frame["path"].isin(keep))
+    keep = {*train.frame["path"], *val.frame["path"], *test.frame["path"]}
+    return put_back(rows.where(lambda frame: frame["path"].isin(keep)), train)
 
 
-def ordered(table: ImageTable, seed: int) -> ImageTable:
-    """Return the rows in a seeded random order whose every beginning holds classes and origins in the same parts."""
-    frame = table.frame
-    if frame.empty:
-        return table
-    draw = np.array([_draw(path, seed) for path in frame["path"]])
-    strata = frame["class"].fillna("").astype(str) + "\x1f" + frame["origin"]
-    rank = frame.assign(draw=draw).groupby(strata)["draw"].rank(method="first").to_numpy()
-    size = strata.map(strata.value_counts()).to_numpy()
-    return table.take(np.lexsort((draw, (rank - 0.5) / size)))
-
-
-def _draw(path: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on the row alone: the same in every arm, whatever else the arm holds."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}\x1f{path}".encode(), digest_size=7).digest()) / 2**56
+def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int) -> ImageTable:
+    """Return the training rows that the mix takes of those at hand, balanced where it asks for that."""
+    train = rows.where(split="train")
+    real, generated = ordered(thinned(train.real, config, seed), seed), ordered(train.generated, seed)
+    real = real.take(slice(0, config.max_real))
+    generated = generated.take(slice(0, config.max_generated))
+    n_real, n_generated = len(real), len(generated)
+    if config.balance != "generated":  # which counts the generated rows out by itself
+        n_real, n_generated = _sizes(config, n_real, n_generated, target)
+    if n_real + n_generated == 0:
+        raise TableError(f"this mix leaves no training row: {len(real)} real and {len(generated)} generated rows are at "
+                         f"hand, and {_said(config)} takes none of them"
+                         + ("" if len(rows.real) else " (no origin in the table means real)"))
+    keep = {*real.take(slice(0, n_real)).frame["path"], *generated.take(slice(0, n_generated)).frame["path"]}
+    chosen = train.where(lambda frame: frame["path"].isin(keep))
+    if (column := balanced_by(train)) and len(chosen) < len(train):
+        raise TableError(f"the table's {len(train):,} training rows are balanced together (column {column!r}), and "
+                         f"{_said(config)} takes {len(chosen):,} of them: mix first and balance then, or take all (mode 'add')")
+    if config.balance is None:
+        return chosen
+    return balanced(chosen, BalanceConfig(method=config.balance, degree=config.degree), target=target, seed=seed)
 
 
 def share_name(n_real: int, n_generated: int) -> str:
@@ -116,7 +112,7 @@ def _enough(wanted: int, there: int, kind: str, config: MixConfig) -> None:
 
 
 def _said(config: MixConfig) -> str:
-    fields = config.model_dump(exclude_none=True, exclude={"val"})
+    fields = config.model_dump(exclude_none=True, exclude={"val", "balance", "degree"})
     return "mix " + ", ".join(f"{name}={value}" for name, value in fields.items())
 
 

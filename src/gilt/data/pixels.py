@@ -4,14 +4,18 @@ Shapes: N images, H W pixels. One pack holds uint8 (N, H, W, 3) in `data.bin` an
 `index.bin`; image i's hash stands at place i. Writers append under a lock, pixels before hash, so a killed writer
 leaves at most pixels that no hash names, and the next one writes over them. Readers map the file and copy nothing.
 """
+import functools
 import io
 import logging
 import os
+import re
 import struct
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -20,17 +24,23 @@ from filelock import FileLock
 from PIL import Image, ImageOps
 
 from gilt.config import Preprocessing
+from gilt.data.containers import read_image, reading_order
 from gilt.errors import ImageError
 from gilt.files import fingerprint, sha256, writing
 
 log = logging.getLogger(__name__)
 HASH_BYTES = 32
 # what Pillow raises for files that are no image, broken, cut short, or too large to be meant
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError,
-              Image.DecompressionBombWarning)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError)
+# what the endings that are read stand for. Pillow has readers for many others: some start a program (EPS), some go on
+# after the file's end
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
 MOST_PIXELS = 89_478_485  # Pillow's own line between a large photograph and a decompression bomb
-# `open_image` refuses what Pillow only warns of; a filter set around each call would not be safe between threads
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+MOST_SCANS = 100  # of a JPEG: progressive ones have about ten; each is a walk over all pixels
+STRIP = 512  # rows that transparency is taken off at a time
+LARGE = 4_000_000  # pixels from which an image waits for room in memory
+_SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker, but for those that stand between the pixels' bits
+_filters = threading.Lock()
 Progress = Callable[[int, int], None]
 
 
@@ -39,12 +49,12 @@ def decode(source: Path | bytes, preprocessing: Preprocessing) -> np.ndarray:
     name = source if isinstance(source, Path) else "image"
     try:
         with open_image(source) as image:
-            return np.asarray(fit(_upright(image), preprocessing))
+            return np.asarray(fit(upright(image), preprocessing))
     except UNREADABLE as error:
         raise ImageError(f"{name} cannot be read: {why(error)}") from None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Return the image turned as its EXIF block says; as it stands where that block is broken."""
     try:
         return ImageOps.exif_transpose(image)
@@ -52,33 +62,114 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def open_image(source: Path | bytes) -> Image.Image:
-    """Return an image file opened by Pillow, its pixels not yet read. Raises one of UNREADABLE."""
-    image = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
-    if image.width * image.height > MOST_PIXELS:
-        size = f"{image.width:,} x {image.height:,}"
-        image.close()
-        raise ValueError(f"{size} pixels: taken for a decompression bomb")
-    return image
+@contextmanager
+def open_image(source: Path | bytes) -> Iterator[Image.Image]:
+    """Yield an image file, or a member of a container, opened by Pillow, its pixels not yet read. Raises one of UNREADABLE.
+
+    Threads that open large images at the same time wait for one another, so that memory stays bounded.
+    """
+    _no_warnings()
+    try:
+        data = read_image(source) if isinstance(source, Path) else source
+    except ImageError as error:
+        raise OSError(str(error).partition(" cannot be read: ")[2]) from None
+    with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width:,} x {image.height:,} pixels: taken for a decompression bomb")
+        if image.format in ("JPEG", "MPO") and _many_scans(data):
+            raise ValueError(f"more than {MOST_SCANS} scans: taken for a decompression bomb")
+        with _room.taken(image.width * image.height):
+            yield image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # older Pillows have no AVIF
+
+
+def _no_warnings() -> None:
+    """Keep Pillow's warnings (a broken EXIF block, a tag too many) quiet, whatever the filters are.
+
+    The images are read all the same, or refused with a reason. A filter set around each call would not be safe between
+    threads, so it is put first and stays.
+    """
+    if not _is_quiet():
+        with _filters:
+            if not _is_quiet():  # another thread may have just done so
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _is_quiet() -> bool:
+    action, _, category, module, _ = (warnings.filters or [("", None, None, None, 0)])[0]
+    return action == "ignore" and category is Warning and getattr(module, "pattern", None) == r"PIL\."
+
+
+def _many_scans(data: bytes) -> bool:
+    """Tell whether a JPEG holds more than MOST_SCANS scans: a small file can ask for minutes of work."""
+    if data.count(b"\xff\xda") <= MOST_SCANS:
+        return False
+    scans, place = 0, 2
+    while scans <= MOST_SCANS and (found := _SEGMENT.search(data, place)):  # a film after the picture has such bytes too
+        kind, place = data[found.end() - 1], found.end()
+        if kind == 0xD9:  # the picture's end
+            break
+        scans += kind == 0xDA
+        place += int.from_bytes(data[place:place + 2])
+    return scans > MOST_SCANS
+
+
+class _Room:
+    """Room in memory, in pixels, for the large images that are open at a time, in all threads."""
+
+    def __init__(self, pixels: int) -> None:
+        self.free, self.changed = pixels, threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for an image, and hold it."""
+        if pixels < LARGE:
+            yield
+            return
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+_room = _Room(2 * MOST_PIXELS)
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Return a Pillow image as RGB of the right size; transparency is laid on white, 16 bits are scaled to 8."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image, np.float32)
-        image = Image.fromarray((values / (257 if values.max() > 255 else 1)).clip(0, 255).astype(np.uint8))
-    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
-        layer = image.convert("RGBA")
-        image = Image.new("RGBA", layer.size, "white")
-        image.alpha_composite(layer)
-    image = image.convert("RGB")
+    image = plain_rgb(image)
     size = (preprocessing.size, preprocessing.size)
     return image if image.size == size else image.resize(size, Image.Resampling[preprocessing.resample.upper()])
 
 
+def plain_rgb(image: Image.Image) -> Image.Image:
+    """Return a Pillow image as RGB; transparency is laid on white, 16 bits are scaled to 8."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        most = 65_535 if values.max() > 255 else 1 if image.mode == "F" and values.max() <= 1 else 255
+        image = Image.fromarray((values * (255 / most)).clip(0, 255).astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+        white = Image.new("RGB", image.size, "white")
+        for top in range(0, image.height, STRIP):  # in strips: a large one is not held four times over
+            layer = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
+            white.paste(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), (0, top))
+        return white
+    return image.convert("RGB")
+
+
 def why(error: BaseException) -> str:
     """Return a decoder's complaint as a short text without a memory address."""
-    text = str(error).split(" <_io")[0].strip() or type(error).__name__
+    text = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
     return "empty or no image" if text.startswith("cannot identify") else text
 
 
@@ -104,9 +195,14 @@ class PixelCache:
             with pack.lock():
                 places = pack.places()
                 missing = {digest: path for path, digest in zip(paths, hashes, strict=True) if digest not in places}
-                pack.append(missing, preprocessing, progress)
+                pack.append(_in_reading_order(missing), preprocessing, progress)
                 places = pack.places()
         return pack.map(), np.array([places[digest] for digest in hashes], np.int64)
+
+
+def _in_reading_order(missing: dict[str, Path]) -> dict[str, Path]:
+    items = list(missing.items())
+    return dict(items[i] for i in reading_order([path for _, path in items]))
 
 
 def _key(preprocessing: Preprocessing) -> str:
@@ -161,10 +257,7 @@ class _Pack:
 
 def _decode_as_scanned(digest: str, path: Path, preprocessing: Preprocessing) -> np.ndarray:
     """Return the pixels of `path`. Raises ImageError where the file is gone, broken, or not the one that was scanned."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    data = read_image(path)
     if sha256(data) != digest:
         raise ImageError(f"{path} has changed since it was scanned: scan the folder again")
     try:

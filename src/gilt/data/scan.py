@@ -1,156 +1,167 @@
-"""Scan: a folder of images to an `ImageTable`, in parallel, without ever changing a file."""
+"""Scan: any collection of images to an `ImageTable`, in parallel, without ever changing a file."""
 import logging
-import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import posixpath
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from gilt.config import REAL
+from gilt.config import REAL, Config, Size, parse
+from gilt.data.containers import opened
+from gilt.data.gather import Files, gather
+from gilt.data.hub import fetched
 from gilt.data.layouts import Layout, compile_layouts, origin_of, split_of
-from gilt.data.pixels import UNREADABLE, Progress, open_image, why
-from gilt.data.table import ImageTable
-from gilt.errors import LayoutError, TableError, listed, near
-from gilt.files import sha256
+from gilt.data.listings import MISSING, Hints
+from gilt.data.pixels import Progress
+from gilt.data.presets import PRESETS, Preset, by_path, preset_of
+from gilt.data.sheets import Names, numbers
+from gilt.data.table import COLUMNS, ImageTable
+from gilt.data.tree import Tree, facts_of_files, no_image, say_passed, tree_of
+from gilt.errors import LayoutError, listed
 
 log = logging.getLogger(__name__)
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
-SOURCES = (None, "stem", "stem:train", "stem:val", "stem:test")
+FOLDERS = "{origin}/{class}"  # the layout where none is named
+_ROW = r"(?:^|/)\d{7,}$"  # the path of a Parquet file's row: its number is no name
 
 
-def scan(folder: Path | str, layout: str | Sequence[str] = "{origin}/{class}", *,
-         constants: Mapping[str, str] | None = None, source: str | None = None,
-         progress: Progress | None = None, threads: int | None = None) -> ImageTable:
-    """Read the images under `folder` into a table; `layout` says what their paths mean (see `gilt.data.layouts`).
+class ScanConfig(Config):
+    """How a collection is read.
 
-    `constants` says what no path says, as in {"origin": "real"}. `source="stem"` links each generated image to the
-    real one of its class with the same file name before the ending; "stem:train" says that all are training images.
+    `constants`: what nothing in the collection says, as in {"origin": "real"}. `columns`: gilt's name -> the list's, as in
+    {"class": "label"}. `source`: "stem" links each generated image to the real one of its class with the same file name
+    before the ending; "stem:train" says that all are training images. `containers`: whether zip and tar files in a folder
+    count as folders; nothing: where the folder has no image outside them.
+    """
+
+    constants: dict[str, str] = {}
+    columns: dict[str, str] = {}
+    source: Literal["stem", "stem:train", "stem:val", "stem:test"] | None = None
+    containers: bool | None = None
+    threads: Size | None = None
+
+
+def scan(folder: Path | str, layout: str | Sequence[str] | None = None, *, known: ImageTable | None = None,
+         journal: Path | str | None = None, progress: Progress | None = None, **settings: Any) -> ImageTable:
+    """Read the images of a collection into a table; `settings` are ScanConfig's fields by name.
+
+    `folder` is a folder, a zip, tar or Parquet file, or `hf:owner/name` or `kaggle:owner/name` (see `gilt.data.hub`).
+    `layout` is the name of a preset (`gilt.data.presets`), or patterns of what the paths say (`gilt.data.layouts`); nothing:
+    "{origin}/{class}", or "huggingface" where there are only Parquet files.
+    With `known`, a table of the same folder, only files that are new or changed since are read. `journal` is a file that
+    keeps what is finished; a scan that finds it goes on from there (remove it once the table is saved).
     An unreadable image is a row whose `excluded` says why. `progress(done, all)` is called as files are read.
 
-    Raises TableError (no such folder, no image in it) and LayoutError (no path fits: shows one that failed).
+    Raises TableError (no such folder, no image in it, a list that is broken), LayoutError (no path fits: shows one that
+    failed; nothing says the origin) and ConfigError (an unknown setting).
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise TableError(f"no folder {root}" if not root.exists() else f"{root} is a file, not a folder")
-    if source not in SOURCES:
-        raise LayoutError(f"source {source!r} is unknown (known: {listed(SOURCES[1:])}).{near(source or '', SOURCES[1:])}")
-    constants = dict(constants or {})
-    layouts = compile_layouts([layout] if isinstance(layout, str) else list(layout), constants)
-    paths, passed = image_files(root)
-    if passed:
-        log.warning("%d other files passed over: %s", sum(passed.values()),
-                    listed(f"{suffix} {count}" for suffix, count in passed.most_common()))
-    said = _placed(root, paths, layouts, constants)
-    rows = _facts(root, said, progress, threads)
-    table = ImageTable(pd.DataFrame(rows), root)
-    unreadable = int(table.frame["excluded"].notna().sum())
-    if unreadable:
-        first = table.frame[table.frame["excluded"].notna()].iloc[0]
-        log.warning("%d unreadable, kept as rows that are left out: %s (%s)", unreadable, first["path"], first["excluded"])
+    config = parse(ScanConfig, settings, where="scan")
+    root = fetched(folder)
+    layouts = [layout] if isinstance(layout, str) else list(layout or ())
+    preset = preset_of(layouts, lambda name: (root / name).is_dir())
+    tree = tree_of(root, containers=config.containers)
+    if not layouts and tree.parquets and not tree.images:
+        preset = PRESETS["huggingface"]
+    if not tree.images and (preset is None or preset.name != "huggingface" or not tree.parquets):
+        raise no_image(tree)
+    say_passed(tree, read=preset.kinds if preset else ())
+    hints = Hints(config.constants, config.columns)
+    rows = preset.read(tree, hints) if preset else _placed(tree, compile_layouts(layouts or [FOLDERS], hints.constants), hints)
+    rows = _said(rows, hints, preset)
+    table = _with_facts(tree, rows, known, Path(journal) if journal else None, progress, config.threads)
+    _say_unreadable(table)
     _note_names(table)
-    if source:
-        return link_sources(table, source.partition(":")[2] or None)
+    if config.source:
+        return link_sources(table, config.source.partition(":")[2] or None)
     _hint_sources(table)
     return table
 
 
-def image_files(root: Path) -> tuple[list[str], Counter[str]]:
-    """Return the paths of the image files under `root`, relative and sorted, and what was passed over, by ending.
-
-    Files and folders whose name begins with a dot are no part of a collection. Raises TableError for no image.
-    """
-    found: list[str] = []
-    passed: Counter[str] = Counter()
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=_say_unread):
-        if os.path.realpath(folder) in seen:  # a link back up: its images are read already
-            folders[:] = []
-            continue
-        seen.add(os.path.realpath(folder))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            suffix = Path(name).suffix.lower()
-            if name.startswith("."):
-                continue
-            if suffix in SUFFIXES:
-                found.append(Path(folder, name).relative_to(root).as_posix())
-            else:
-                passed[suffix or name] += 1
-    if not found:
-        others = f"; it holds {sum(passed.values())} other files ({listed(passed)})" if passed else ""
-        raise TableError(f"no image in {root}{others}. Endings read: {listed(sorted(SUFFIXES), most=20)}")
-    return sorted(found), passed
+def image_files(root: Path) -> list[str]:
+    """Return the paths of the images in a folder or container, relative to it. Raises TableError for none."""
+    tree = tree_of(root)
+    say_passed(tree, read=() if tree.images else ("parquets",))
+    images = tree.images or [posixpath.join(path, name) for path in tree.parquets
+                             for name, _ in opened(root / path if path else root).members()]
+    if not images:
+        raise no_image(tree)
+    return images
 
 
-def _say_unread(error: OSError) -> None:
-    log.warning("folder %s cannot be read (%s): its images are not in the table", error.filename, error.strerror)
-
-
-def _placed(root: Path, paths: Sequence[str], layouts: Sequence[Layout],
-            constants: Mapping[str, str]) -> list[dict[str, Any]]:
+def _placed(tree: Tree, layouts: Sequence[Layout], hints: Hints) -> pd.DataFrame:
     """Return what each path says, by the first layout that fits; paths that fit none are counted in a warning."""
-    rows, astray = [], []
-    for path in paths:
-        folders = path.split("/")[:-1]
-        said = next((said for said in (layout.fits(folders) for layout in layouts) if said is not None), None)
-        if said is None:
-            astray.append(path)
-            continue
-        row: dict[str, Any] = {"class": None, "split": None, **constants, **said}
-        row["origin"] = origin_of(row["origin"])
-        row["split"] = split_of(row["split"], path) if row["split"] else None
-        rows.append({"path": path, **row})
-    if not rows:
+    def say(folders: Sequence[str], name: str) -> dict[str, str] | None:
+        return next((said for said in (layout.fits(folders, name) for layout in layouts) if said is not None), None)
+
+    hints.refuse_columns("a pattern reads paths only")
+    frame, astray = by_path(tree, say, files=any(layout.file for layout in layouts))
+    if frame.empty:
         patterns = listed(repr(layout.pattern) for layout in layouts)
         depth = astray[0].count("/")
-        raise LayoutError(f"no path under {root} fits {patterns}: {astray[0]!r} has {depth} folder"
+        raise LayoutError(f"no path under {tree.root} fits {patterns}: {astray[0]!r} has {depth} folder"
                           f"{'' if depth == 1 else 's'} above the file. Write one part a folder, * for a part that "
                           "says nothing; --layout '{class}' --constant origin=real reads plain class folders.")
-    if astray:
-        log.warning("%d images fit no layout and are not in the table, such as %s", len(astray), astray[0])
+    hints.say_astray(astray)
+    return frame
+
+
+def _said(rows: pd.DataFrame, hints: Hints, preset: Preset | None) -> pd.DataFrame:
+    """Return the rows with constants filled in, `real` and the splits under their own names. Raises LayoutError."""
+    name = f"layout {preset.name!r}" if preset else "the layout"
+    for column, value in hints.constants.items():
+        if column in rows and rows[column].notna().any():
+            if column != "split":
+                raise LayoutError(f"{name} and a constant both say {column!r}: keep one")
+            rows[column] = rows[column].fillna(value)
+        else:
+            rows[column] = value
+    silent = rows["origin"].isna() if "origin" in rows else pd.Series(True, index=rows.index)
+    if silent.any():
+        some = "" if silent.all() else f" of {int(silent.sum()):,} rows, such as {rows['path'][silent].iloc[0]}"
+        raise LayoutError(f"{name} does not say the origin{some}: add --constant origin=real where all are "
+                          "photographs (else origin=NAME, the generator's), or name the column that says it: "
+                          "--column origin=COLUMN")
+    rows["origin"] = rows["origin"].map({text: origin_of(str(text)) for text in rows["origin"].unique()})
+    for column in ("class", "split", "excluded"):
+        rows[column] = rows[column].astype(object).where(rows[column].notna(), None) if column in rows else None
+    first = rows.dropna(subset=["split"]).drop_duplicates("split").set_index("split")["path"]
+    rows["split"] = rows["split"].map({text: split_of(str(text), path) for text, path in first.items()})
+    if "source" in rows:
+        rows["source"] = _sources(rows)
+    for column in rows.columns.difference(["path", "bytes", "modified", *COLUMNS]) if preset else ():
+        rows[column] = numbers(list(rows[column].where(rows[column].notna(), None)))
     return rows
 
 
-def _facts(root: Path, rows: Sequence[dict[str, Any]], progress: Progress | None,
-           threads: int | None) -> list[dict[str, Any]]:
-    """Return the rows with what their files say, read by several threads (Pillow and hashing release the GIL)."""
-    done: list[dict[str, Any]] = []
-    pieces = [rows[first:first + 64] for first in range(0, len(rows), 64)]
-
-    def read(piece: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**row, **read_facts(root / row["path"])} for row in piece]
-
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
-        try:
-            for piece in pool.map(read, pieces):
-                done += piece
-                if progress:
-                    progress(len(done), len(rows))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return done
+def _sources(rows: pd.DataFrame) -> list[str | None]:
+    """Return the listed sources as paths of the table; those that name no image, or several, are counted."""
+    names = Names(list(rows["path"]))
+    found = {text: names.found(text, "") for text in rows["source"].dropna().unique()}
+    lost = [text for text, paths in found.items() if len(paths) != 1]
+    if lost:
+        log.warning("%d sources name no image of the table, or several, and are left out, such as %s", len(lost), lost[0])
+    return [found[text][0] if isinstance(text, str) and len(found[text]) == 1 else None for text in rows["source"]]
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return width, height, format, bytes, sha256 and excluded (None, or why the image cannot be read) of one file.
-
-    Every file is decoded to its end, at the smallest scale its format allows, so a truncated one is found.
-    """
-    facts: dict[str, Any] = dict.fromkeys(("width", "height", "format", "bytes", "sha256", "excluded"))
-    try:
-        data = path.read_bytes()
-        facts |= {"bytes": len(data), "sha256": sha256(data)}
-        with open_image(data) as image:
-            facts |= {"format": image.format, "width": image.width, "height": image.height}
-            image.draft("RGB", (1, 1))  # a JPEG: 1/8 of the size, the same bytes read
-            image.load()
-    except UNREADABLE as error:
-        facts["excluded"] = f"unreadable: {why(error)}"
-    return facts
+def _with_facts(tree: Tree, rows: pd.DataFrame, known: ImageTable | None, journal: Path | None, progress: Progress | None,
+                threads: int | None) -> ImageTable:
+    """Return the table: the rows with what their files say. Listed images that are not there are not looked for."""
+    paths = list(rows["path"])
+    if "modified" in rows:
+        size, modified = (rows.pop(name).to_numpy(np.int64) for name in ("bytes", "modified"))
+    else:
+        size, modified = facts_of_files(tree, paths)
+    there = (rows["excluded"] != MISSING).to_numpy()
+    files = Files(tree.root, [path for path, here in zip(paths, there, strict=True) if here], size[there], modified[there])
+    facts = gather(files, known=known, journal=journal, progress=progress, threads=threads)
+    facts.index = rows.index[there]
+    facts["modified"] = pd.array(files.modified, "Int64")
+    facts["modified"] = facts["modified"].mask(facts["modified"] == 0)
+    unread = facts.pop("excluded")
+    excluded = unread.astype(object).where(unread.notna(), None).reindex(rows.index)
+    rows["excluded"] = excluded.where(excluded.notna(), rows["excluded"])
+    return ImageTable(rows.join(facts), tree.root)
 
 
 def link_sources(table: ImageTable, split: str | None = None) -> ImageTable:
@@ -160,7 +171,7 @@ def link_sources(table: ImageTable, split: str | None = None) -> ImageTable:
     strictest is assumed (test, then val, then train), so that no leak goes unseen.
     """
     frame = table.frame.copy()
-    stems = frame["class"].fillna("").astype(str) + "/" + frame["path"].map(lambda path: Path(path).stem)
+    stems = _named(frame)
     order = frame["split"].map({"test": 0, "val": 1, "train": 2}).fillna(3)
     real = frame[frame["origin"] == REAL].assign(stem=stems, order=order)
     real = (real if split is None else real[real["split"] == split]).sort_values("order", kind="stable")
@@ -182,6 +193,21 @@ def link_sources(table: ImageTable, split: str | None = None) -> ImageTable:
     return ImageTable(frame, table.root)
 
 
+def _named(frame: pd.DataFrame) -> pd.Series:
+    """Return each row's class and file stem as one text."""
+    stems = [posixpath.splitext(posixpath.basename(path))[0] for path in frame["path"]]
+    return frame["class"].fillna("").astype(str) + "/" + pd.Series(stems, index=frame.index, dtype=object)
+
+
+def _say_unreadable(table: ImageTable) -> None:
+    """Count the files that could not be read, and show one."""
+    reasons = table.frame["excluded"]
+    unread = table.frame[reasons.fillna("").str.startswith("unreadable") & (reasons != MISSING)]
+    if len(unread):
+        log.warning("%d unreadable, kept as rows that are left out: %s (%s)", len(unread), unread["path"].iloc[0],
+                    unread["excluded"].iloc[0])
+
+
 def _note_names(table: ImageTable) -> None:
     """Say so where no origin means real, or class names differ in case only: usual slips that go far unseen."""
     if not len(table.real):
@@ -196,11 +222,12 @@ def _note_names(table: ImageTable) -> None:
 
 def _hint_sources(table: ImageTable) -> None:
     """Say so where most generated images are named after real ones of their class."""
-    def names(rows: ImageTable) -> list[tuple[str, str]]:
-        return [(str(kind), Path(path).stem) for kind, path in zip(rows.frame["class"], rows.frame["path"], strict=True)]
-
-    real, generated = set(names(table.real)), names(table.generated)
-    linked = sum(name in real for name in generated)
+    if not len(table.real) or not len(table.generated):
+        return
+    frame = table.frame[table.frame["source"].isna() & ~table.frame["path"].str.contains(_ROW)]
+    stems, real = _named(frame), frame["origin"] == REAL
+    generated = stems[~real]
+    linked = int(generated.isin(set(stems[real])).sum())
     if linked > len(generated) / 2:
         log.warning("%d of %d generated images bear the name of a real one of their class. If they were made from it, "
                     "scan with --source stem, so that they follow it into its split.", linked, len(generated))

@@ -11,20 +11,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gilt.config import GENERATED, REAL
+from gilt.data.containers import absent
 from gilt.errors import TableError, listed, near
 from gilt.files import atomic_path
 
 SPLITS = ("train", "val", "test")
-COLUMNS = ("path", "class", "origin", "split", "width", "height", "format", "bytes", "sha256", "source", "excluded")
-_NUMBERS = ("width", "height", "bytes")
+COLUMNS = ("path", "class", "origin", "split", "width", "height", "format", "mode", "quality", "bytes", "modified", "sha256",
+           "phash", "source", "group", "excluded")
+_NUMBERS = ("width", "height", "quality", "bytes", "modified")
+# measured by `gilt.data.facts` on a reduced picture; part of a scanned table, not of every table
+STATISTICS = ("brightness", "contrast", "red", "green", "blue", "saturation", "sharpness", "flat", "seam")
+BALANCE = {"times": 1, "loss_weight": 1.0, "smote_to": 0}  # set by `gilt.data.balance`; name -> the value that changes nothing
 
 
 class ImageTable:
     """Images, one row each: `frame` (pandas) and the `root` folder that its paths start from.
 
     Columns: path (under root, with "/"), class, origin ("real" or a generator's name), split (train, val, test or
-    None), width and height in pixels, format, bytes, sha256 of the file, source (path of the image that a generated
-    one was made from, or None), excluded (why the row is left out, or None); and any column of yours.
+    None), width and height in pixels, format, mode (Pillow's colour mode), quality (of a JPEG, estimated, 1 to 100),
+    bytes, modified (the file's time, ns), sha256 of the file, phash (perceptual hash, hexadecimal), source (path of the
+    image that a generated one was made from, or None), group (name of its group of near-duplicates, or None), excluded
+    (why the row is left out, or None); where scanned, STATISTICS of the pixels; and any column of yours.
     A table is never changed in place: every method returns a new one.
     """
 
@@ -99,8 +106,11 @@ class ImageTable:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change when a row's content, class, origin, split or fate does, not when files move."""
-        rows = self.frame[["path", "class", "origin", "split", "sha256", "source", "excluded"]].fillna("").astype(str)
+        """16 hexadecimal digits that change when a row's content, class, origin, split, fate or part in training does,
+        not when files move."""
+        names = ["path", "class", "origin", "split", "sha256", "source", "excluded"]
+        names += [name for name, plain in BALANCE.items() if name in self.frame and (self.frame[name] != plain).any()]
+        rows = self.frame[names].fillna("").astype(str)
         digest = hashlib.sha256()
         for line in sorted("\x1f".join(row) for row in rows.itertuples(index=False, name=None)):
             digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
@@ -207,17 +217,17 @@ class ImageTable:
             raise TableError(f"{path} is Parquet, but no table of gilt's: make one with gilt scan")
         table = cls(frame.to_pandas(), root or notes["root"])
         beside = Path(os.path.normpath(path.absolute().parent / notes["root_beside"]))
-        if root is None and not table.root.is_dir() and beside.is_dir():
+        if root is None and not table.root.exists() and beside.exists():
             table.root = beside  # the table moved together with its images
         return table
 
     def check_files(self) -> None:
         """Raise TableError where the table's images are no longer where it says: names one, and the remedy."""
-        gone = next((path for path in self.paths if not path.is_file()), None)
-        if gone is not None:
-            count = sum(not path.is_file() for path in self.paths)
-            raise TableError(f"{count:,} of {len(self):,} images are not where the table says, such as {gone}. If they "
-                             "moved, give their folder with --root; if they are gone, scan again.")
+        read = self.frame["path"][~self.frame["excluded"].fillna("").str.startswith("unreadable")]
+        gone = absent(self.root, list(read))
+        if gone:
+            raise TableError(f"{len(gone):,} of {len(self):,} images are not where the table says, such as "
+                             f"{self.root / gone[0]}. If they moved, give their folder with --root; if gone, scan again.")
 
     def _column(self, name: str) -> pd.Series:
         if name not in self.frame.columns:

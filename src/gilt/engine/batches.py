@@ -12,24 +12,26 @@ GPU_PART = 0.5  # of the free device memory that pixels may take
 
 
 class Batches:
-    """The rows of one split: a pack of pixels, the rows' places in it, and their labels."""
+    """The rows of one split: a pack of pixels, the rows' places in it, their labels, and how often each is drawn."""
 
-    def __init__(self, pack: np.ndarray, rows: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
+    def __init__(self, pack: np.ndarray, rows: np.ndarray, labels: np.ndarray, device: torch.device,
+                 times: np.ndarray | None = None, *, upload: bool = True) -> None:
         self.pack, self.rows, self.device = pack, rows, device
         self.labels = torch.from_numpy(np.array(labels, np.int64)).to(device)
-        self.uploaded = self._upload() if device.type == "cuda" else None
+        self.draws = torch.from_numpy(np.repeat(np.arange(len(rows)), 1 if times is None else times))
+        self.uploaded = self._upload() if upload and device.type == "cuda" else None
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.draws)
 
     def epoch(self, size: int, *, shuffle: torch.Generator | None = None
               ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (images_BCHW float32 in [0, 1], channels-last; labels_B int64), all rows once.
+        """Yield (images_BCHW float32 in [0, 1], channels-last; labels_B int64), all rows once (or as often as drawn).
 
         `shuffle` is the generator that draws the order; None keeps the rows' order.
         """
         order = torch.arange(len(self)) if shuffle is None else torch.randperm(len(self), generator=shuffle)
-        for chosen in order.split(size):
+        for chosen in self.draws[order].split(size):
             yield self.images(chosen), self.labels[chosen.to(self.device)]
 
     def images(self, chosen: torch.Tensor) -> torch.Tensor:

@@ -20,11 +20,17 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     return kind(weights, config.learning_rate, eps=ADAM_EPSILON, fused=True)
 
 
-def loss_of(out: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    """Return the mean loss in nats: binary cross-entropy for one output (B, 1), else cross-entropy for (B, C)."""
+def loss_of(out: torch.Tensor, labels_B: torch.Tensor, weights_C: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the mean loss in nats: binary cross-entropy for one output (B, 1), else cross-entropy for (B, C).
+
+    `weights_C` multiplies each row's loss by its class's weight; the mean is over rows, so weights should average 1.
+    """
+    reduction = "mean" if weights_C is None else "none"
     if out.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(out.float()[:, 0], labels_B.float())
-    return F.cross_entropy(out.float(), labels_B)
+        loss = F.binary_cross_entropy_with_logits(out.float()[:, 0], labels_B.float(), reduction=reduction)
+    else:
+        loss = F.cross_entropy(out.float(), labels_B, reduction=reduction)
+    return loss if weights_C is None else (loss * weights_C[labels_B]).mean()
 
 
 def penalised(network: nn.Module, l2: Mapping[str, float] | None) -> list[tuple[nn.Parameter, float]]:

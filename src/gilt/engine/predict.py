@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gilt.data.containers import is_container, is_there
 from gilt.data.pixels import PixelCache, decode_stream
 from gilt.data.scan import image_files
 from gilt.data.table import ImageTable
 from gilt.engine.batches import to_images
+from gilt.engine.frozen import FrozenFeatures
 from gilt.errors import ImageError, TableError
 from gilt.evaluation.predictions import Predictions
-from gilt.models.classifier import Classifier
+from gilt.models.classifier import Classifier, pairs
 from gilt.models.device import keep_freed_memory
+from gilt.models.features import head_of
 
 BATCH = 64
 
@@ -54,12 +57,15 @@ def predict(classifier: Classifier, source: ImageTable | Path | str | Sequence[P
 
 
 def find_images(sources: Sequence[Path | str]) -> list[Path]:
-    """Return the files named, and the images under the folders named, in order. Raises TableError for none."""
+    """Return the files named, and the images under the folders, zip, tar and Parquet files named, in order.
+
+    Raises TableError for none.
+    """
     found: list[Path] = []
     for source in map(Path, sources):
-        if source.is_dir():
-            found += [source / path for path in image_files(source)[0]]
-        elif source.exists():
+        if source.is_dir() or (source.is_file() and is_container(source)):
+            found += [source / path for path in image_files(source)]
+        elif is_there(source):
             found.append(source)
         else:
             raise TableError(f"no file or folder {source}")
@@ -75,6 +81,8 @@ def _logits(classifier: Classifier, pixels_BHWC: np.ndarray) -> np.ndarray:
 
 def _cached(classifier: Classifier, table: ImageTable, cache: PixelCache, batch_size: int,
             progress: Callable[[int, int, float], None] | None) -> tuple[np.ndarray, list[str | None]]:
+    if classifier.provenance.get("train", {}).get("frozen"):
+        return _from_features(classifier, table, cache), [None] * len(table)
     pack, rows = cache.pixels(table.paths, list(table.frame["sha256"]), classifier.preprocessing)
     start, logits = time.perf_counter(), []
     for first in range(0, len(rows), batch_size):
@@ -83,6 +91,14 @@ def _cached(classifier: Classifier, table: ImageTable, cache: PixelCache, batch_
             done = min(first + batch_size, len(rows))
             progress(done, len(rows), done / (time.perf_counter() - start))
     return np.concatenate(logits), [None] * len(rows)
+
+
+@torch.inference_mode()
+def _from_features(classifier: Classifier, table: ImageTable, cache: PixelCache) -> np.ndarray:
+    """Return the logits of a network that was trained frozen, from the features that its body gave already."""
+    features = FrozenFeatures(classifier.network, classifier.model, classifier.preprocessing, cache).of(table)
+    head = head_of(classifier.network)[1]
+    return pairs(head(torch.from_numpy(features).to(head.weight.device)).float()).cpu().numpy()
 
 
 def _streamed(classifier: Classifier, paths: Sequence[Path], batch_size: int,

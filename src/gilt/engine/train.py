@@ -12,17 +12,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import gilt
 from gilt.config import Preprocessing, TrainConfig
+from gilt.data.balance import times
 from gilt.data.pixels import PixelCache, default_cache
 from gilt.data.table import ImageTable
 from gilt.engine.augment import augment
 from gilt.engine.batches import Batches
+from gilt.engine.frozen import FeatureBatches, FrozenFeatures, check_smote, smoted
 from gilt.engine.optim import add_l2, loss_of, make_optimizer, penalised
 from gilt.errors import ConfigError, MissingExtraError, ModelError, TableError, listed
+from gilt.files import sha256
 from gilt.models.classifier import Classifier
-from gilt.models.device import keep_freed_memory, machine, pick_device, pick_precision, seed_everything
+from gilt.models.device import keep_freed_memory, machine, pick_device, pick_precision, seed_everything, threads
+from gilt.models.features import head_of, load_weights
 from gilt.models.zoo import create, find
 
 log = logging.getLogger(__name__)
@@ -63,6 +68,7 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
     `seed` draws the starting weights, the order and the augmentation; on the CPU the same seed gives the same weights.
     `log_dir` is where TensorBoard logs go when `config.tensorboard` asks for them.
     `classes` names the logits where the training rows may lack a class that another arm has.
+    What `gilt.data.balance` wrote beside the rows (`times`, `loss_weight`, `smote_to`) is honoured.
     Raises TableError (no train rows, one class only), ConfigError and ModelError.
     """
     config = config or TrainConfig()
@@ -70,13 +76,14 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
     writer = _writer(config, log_dir)
     start = time.perf_counter()
     try:
-        for number in range(1, run.epochs + 1):
-            epoch = run.one_epoch(number, start, progress)
-            run.history.append(epoch)
-            if writer:
-                for name, value in asdict(epoch).items():
-                    if name != "epoch" and value is not None:
-                        writer.add_scalar(name, value, number)
+        with threads(1 if config.frozen else None):
+            for number in range(1, run.epochs + 1):
+                epoch = run.one_epoch(number, start, progress)
+                run.history.append(epoch)
+                if writer:
+                    for name, value in asdict(epoch).items():
+                        if name != "epoch" and value is not None:
+                            writer.add_scalar(name, value, number)
     finally:
         if writer:
             writer.close()
@@ -86,8 +93,10 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
 def rehearse(config: TrainConfig, classes: int) -> None:
     """Raise what speaks against training with these settings, before any image is decoded."""
     pick_device(config.device)
-    network = create(config.model, outputs=_outputs(config, classes), input_size=config.image_size, dropout=config.dropout)
+    network = _network(config, _outputs(config, classes))
     penalised(network, config.l2)
+    if config.frozen and config.weights is None:
+        log.warning("train.frozen without train.weights: the features are those of a network that has learnt nothing")
     if config.tensorboard:
         _writer_class()
 
@@ -99,39 +108,62 @@ class _Run:
                  classes: Sequence[str] | None) -> None:
         self.table, self.config, self.seed = table, config, seed
         self.device = pick_device(config.device)
-        self.precision = pick_precision(config.precision, self.device)
+        self.precision = torch.float32 if config.frozen else pick_precision(config.precision, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         else:
             torch.set_float32_matmul_precision("high")
         self.rows = {name: table.where(split=name) for name in ("train", "val")}
+        check_smote(self.rows["train"], config.frozen)
         self.classes = _classes(self.rows["train"], self.rows["val"], config.target, classes)
         self.outputs = _outputs(config, len(self.classes))
         self.preprocessing = Preprocessing(size=config.image_size or find(config.model).input_size)
         seed_everything(seed)
-        network = create(config.model, outputs=self.outputs, input_size=self.preprocessing.size, dropout=config.dropout)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(self.network, config)
+        self.network = _network(config, self.outputs).to(self.device, memory_format=torch.channels_last)
+        self.learner = head_of(self.network)[1] if config.frozen else self.network  # what is trained
+        self.optimizer = make_optimizer(self.learner, config)
         self.l2 = penalised(self.network, config.l2)
-        self.batches = {name: self._batches(rows, cache) for name, rows in self.rows.items() if len(rows)}
+        make = self._features if config.frozen else self._batches
+        self.batches = {name: make(rows, cache) for name, rows in self.rows.items() if len(rows)}
+        self.weights = self._class_weights()
         self.generator = torch.Generator().manual_seed(seed)
-        per_epoch = math.ceil(len(self.rows["train"]) / config.batch_size)
+        per_epoch = math.ceil(len(self.batches["train"]) / config.batch_size)
         self.steps = config.steps or config.epochs * per_epoch
         self.epochs = math.ceil(self.steps / per_epoch)
         self.step = 0
         self.history: list[Epoch] = []
 
-    def _batches(self, rows: ImageTable, cache: PixelCache) -> Batches:
+    def _labels(self, rows: ImageTable) -> np.ndarray:
         place = {name: i for i, name in enumerate(self.classes)}
-        labels = rows.labels(self.config.target).map(place).to_numpy(np.int64)
+        return rows.labels(self.config.target).map(place).to_numpy(np.int64)
+
+    def _batches(self, rows: ImageTable, cache: PixelCache) -> Batches:
         pack, places = cache.pixels(rows.paths, list(rows.frame["sha256"]), self.preprocessing)
-        return Batches(pack, places, labels, self.device)
+        drawn = times(rows).to_numpy() if rows is self.rows["train"] else None
+        return Batches(pack, places, self._labels(rows), self.device, drawn)
+
+    def _features(self, rows: ImageTable, cache: PixelCache) -> Batches:
+        """Return the rows as features of the frozen body; training rows with the points that SMOTE adds."""
+        features = FrozenFeatures(self.network, self.config.model, self.preprocessing, cache).of(rows)
+        labels, drawn = self._labels(rows), None
+        if rows is self.rows["train"]:
+            drawn = times(rows).to_numpy()
+            features, labels = smoted(np.repeat(features, drawn, 0), np.repeat(labels, drawn), rows, self.seed)
+        return FeatureBatches(features, labels, self.device)
+
+    def _class_weights(self) -> torch.Tensor | None:
+        """Return float32 (C,) to weigh each class's loss with, from the column `loss_weight`; None without it."""
+        rows = self.rows["train"]
+        if "loss_weight" not in rows.frame:
+            return None
+        weights = rows.frame["loss_weight"].astype(float).groupby(self._labels(rows)).mean()
+        return torch.tensor(weights.reindex(range(len(self.classes))).fillna(1).to_numpy(np.float32), device=self.device)
 
     def one_epoch(self, number: int, start: float, progress: Callable[[Tick], None] | None) -> Epoch:
         """Train on every training row once (or until the fixed steps are done), then measure the val rows."""
         began, seen = time.perf_counter(), 0
         loss_sum = correct = torch.zeros((), device=self.device)
-        self.network.train()
+        self.learner.train()
         for images_BCHW, labels_B in self.batches["train"].epoch(self.config.batch_size, shuffle=self.generator):
             loss, hits = self._step(augment(images_BCHW, self.config.augment, self.generator), labels_B)
             loss_sum, correct, seen = loss_sum + loss * len(labels_B), correct + hits, seen + len(labels_B)
@@ -150,8 +182,8 @@ class _Run:
 
     def _step(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            out = self.network(images_BCHW)
-        loss = loss_of(out, labels_B)
+            out = self.learner(images_BCHW)
+        loss = loss_of(out, labels_B, self.weights)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         add_l2(self.l2)
@@ -160,12 +192,12 @@ class _Run:
 
     @torch.inference_mode()
     def _measure(self, split: str) -> tuple[float, float]:
-        """Return (mean loss in nats, accuracy) over a split's rows."""
-        self.network.eval()
+        """Return (mean loss in nats, accuracy) over a split's rows, whatever the classes' weights in training."""
+        self.learner.eval()
         loss_sum, correct, batches = 0.0, 0.0, self.batches[split]
         for images_BCHW, labels_B in batches.epoch(self.config.batch_size):
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                out = self.network(images_BCHW)
+                out = self.learner(images_BCHW)
             loss_sum += loss_of(out, labels_B).item() * len(labels_B)
             correct += _hits(out, labels_B).item()
         return loss_sum / len(batches), correct / len(batches)
@@ -183,10 +215,20 @@ class _Run:
         provenance: dict[str, Any] = {
             "gilt": gilt.__version__, "seed": self.seed, "train": self.config.model_dump(mode="json"),
             "table": self.table.fingerprint, "n_real": len(train_rows.real), "n_generated": len(train_rows.generated),
-            "n_val": len(self.rows["val"]), "train_seconds": round(seconds, 3),
+            "n_drawn": len(self.batches["train"]), "n_val": len(self.rows["val"]), "train_seconds": round(seconds, 3),
             "machine": machine(self.device, self.precision)}
+        if self.config.weights is not None:
+            provenance["weights"] = sha256(Path(self.config.weights).read_bytes())
         return Classifier(self.network.eval(), self.config.model, self.classes, self.config.target, self.preprocessing,
                           self.outputs, self.config.dropout, [asdict(epoch) for epoch in self.history], provenance)
+
+
+def _network(config: TrainConfig, outputs: int) -> nn.Module:
+    """Return the network to start from: drawn at random, then filled from `config.weights`."""
+    network = create(config.model, outputs=outputs, input_size=config.image_size, dropout=config.dropout)
+    if config.weights is not None:
+        load_weights(network, config.weights, model=config.model)
+    return network
 
 
 def _hits(out: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 Shapes: N images, C classes, R resamples. For two classes, precision, recall, F1, AUROC and average precision are those of
 the second one (`generated`, for a detector); for more, the unweighted mean over the classes that the images show (macro, one
-against the rest).
+against the rest). For classes of very different size: macro F1 and balanced accuracy (the mean recall) are such means however
+many classes there are, and minority F1 is that of the rarer of two classes.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from gilt.evaluation.uncertainty import percentiles, resampled_confusions, resam
 
 DECIDED = ("precision", "recall", "f1")  # by the likeliest class
 RANKED = ("auroc", "average_precision")  # by the probabilities' order
-NAMES = ("accuracy", "loss", *DECIDED, *RANKED)
+EVEN = ("macro_f1", "balanced_accuracy")  # every class counts alike
+NAMES = ("accuracy", "loss", *DECIDED, *RANKED, *EVEN, "minority_f1")
+_SPOKEN = {"f1": "F1", "auroc": "AUROC", "macro_f1": "macro F1", "minority_f1": "minority F1"}
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,18 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> tuple[dict[str, Me
     counted = scores[1:] if classes == 2 else scores
     names = (*DECIDED, *RANKED)
     overall = right(labels, probabilities) | {name: _mean([s[name] for s in counted if name in s], n) for name in names}
+    overall |= {name: _mean([s[of] for s in scores if of in s], n) for name, of in zip(EVEN, ("f1", "recall"), strict=True)}
+    if classes == 2 and all(scores):
+        rarer = 0 if (labels == 0).sum() < (labels == 1).sum() else 1  # where both are as frequent, the second, as for F1
+        overall["minority_f1"] = _mean([scores[rarer]["f1"]], n)
     by_class = [right(labels[labels == c], probabilities[labels == c])
                 | {name: _mean([s[name]] if name in s else [], n) for name in names} for c, s in enumerate(scores)]
     return overall, by_class
+
+
+def spoken(name: str) -> str:
+    """Return a metric's name as a sentence has it: `macro_f1` is macro F1."""
+    return _SPOKEN.get(name, name.replace("_", " "))
 
 
 def right(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:

@@ -50,8 +50,7 @@ class Classifier:
     def logits(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Return logits (B, C) for images in [0, 1]; a single sigmoid output z stands as the pair (0, z)."""
         self.network.eval()
-        out = self.network(images_BCHW).float()
-        return torch.cat([torch.zeros_like(out), out], 1) if out.shape[1] == 1 else out
+        return pairs(self.network(images_BCHW).float())
 
     def save(self, path: Path | str) -> None:
         """Write the classifier to `path` (safetensors), atomically."""
@@ -62,6 +61,11 @@ class Classifier:
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"gilt": json.dumps(card)})
+
+
+def pairs(out: torch.Tensor) -> torch.Tensor:
+    """Return a network's output (B, C) as it is, and a single sigmoid output z (B, 1) as the pair (0, z)."""
+    return torch.cat([torch.zeros_like(out), out], 1) if out.shape[1] == 1 else out
 
 
 def load_classifier(path: Path | str, *, device: torch.device | str = "cpu") -> Classifier:

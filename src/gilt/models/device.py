@@ -1,9 +1,11 @@
 """Device, precision and seed: what the machine offers, asked once and said plainly."""
+import contextlib
 import ctypes
 import functools
 import os
 import platform
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,17 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute on so many CPU threads for a while; None: as many as before. A small layer waits longer for two than it works."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def machine(device: torch.device, precision: torch.dtype) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The networks by name. Importing this module enters every family into the registry."""
 from typing import Any
 
+import torch
 from torch import nn
 
 from gilt.errors import ModelError, listed, near
-from gilt.models import classic, thesis  # noqa: F401 (each enters its networks when it is imported)
+from gilt.models import backbones, classic, thesis  # noqa: F401 (each enters its networks when it is imported)
 from gilt.models.registry import MODELS, ModelEntry
 
 
@@ -43,3 +44,9 @@ def list_models() -> list[ModelEntry]:
 def parameters(network: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def size_of(name: str) -> int:
+    """Return the number of parameters of the network as its source describes it, without filling them."""
+    with torch.device("meta"):
+        return parameters(create(name, outputs=find(name).outputs))

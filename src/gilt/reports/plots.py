@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gilt.data.pixels import UNREADABLE, open_image
+from gilt.evaluation.metrics import spoken
 from gilt.studies.compare import Effect
 from gilt.studies.store import TrialRecord
 
@@ -44,8 +45,10 @@ def learning_curves(records: Sequence[TrialRecord]) -> str:
             places = [_steps(record) if fixed else np.arange(1, len(record.history) + 1) for record in chosen]
             for place, line in zip(places, lines, strict=True):
                 axis.plot(place, scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
-            if lines and len({len(line) for line in lines}) == 1:
-                axis.plot(places[0], scale * np.mean(lines, 0), color=colour, lw=2, label=arm)
+            if lines:  # seeds may differ in rows, so in an epoch's steps: the mean stands where the fewest epochs end
+                ends = min(places, key=len)
+                mean = np.mean([np.interp(ends, place, line) for place, line in zip(places, lines, strict=True)], 0)
+                axis.plot(ends, scale * mean, color=colour, lw=2, label=arm)
     unit = "optimiser step" if fixed else "epoch"
     left.set(xlabel=unit, ylabel="training loss (nats)", yscale="log")
     right.set(xlabel=unit, ylabel="validation accuracy (%)")
@@ -56,7 +59,7 @@ def learning_curves(records: Sequence[TrialRecord]) -> str:
 def _steps(record: TrialRecord) -> np.ndarray:
     """Return the optimiser step at which each epoch of a trial ended."""
     train = record.config["train"]
-    rows = (record.n_real or 0) + (record.n_generated or 0)
+    rows = record.n_drawn or (record.n_real or 0) + (record.n_generated or 0)
     ends = np.arange(1, len(record.history) + 1) * -(-rows // train["batch_size"])
     return np.minimum(ends, train["steps"] or ends[-1])
 
@@ -73,7 +76,9 @@ def effects_forest(effects: Sequence[Effect], benchmark: str) -> str:
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(range(len(effects)), [effect.arm for effect in reversed(effects)])
     axis.set_ylim(-0.6, len(effects) - 0.4)
-    axis.set_xlabel(f"points of test accuracy against {benchmark!r} (diamond: mean; bar: 95 % interval; dots: seeds)")
+    unit = "nats" if effects[0].metric == "loss" else "points"
+    axis.set_xlabel(f"{unit} of test {spoken(effects[0].metric)} against {benchmark!r} (diamond: mean; bar: 95 % interval; "
+                    "dots: seeds)")
     return svg(figure)
 
 

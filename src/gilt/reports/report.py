@@ -1,6 +1,6 @@
 """Report: a study's records to one self-contained HTML page, which opens without a network."""
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gilt
-from gilt.config import TrialConfig
+from gilt.config import MixConfig, TrialConfig
 from gilt.data.mix import ordered
 from gilt.data.table import ImageTable
 from gilt.errors import GiltError, StoreError
+from gilt.evaluation.metrics import spoken
 from gilt.files import write_text
 from gilt.reports.plots import confusion_matrix, effects_forest, learning_curves, sample_sheet
 from gilt.studies.compare import compare, verdicts
@@ -30,11 +31,11 @@ def report(store: Store | Path | str, *, to: Path | str | None = None) -> Path:
     finished = [record for record in records if record.state == "finished"]
     if not finished:
         raise StoreError(f"no trial of {store.folder} is finished yet: run gilt study run again")
-    benchmark = summary["benchmark"]
-    effects = compare(finished, benchmark) if benchmark else []
+    benchmark, metric = summary["benchmark"], summary["metric"]
+    effects = compare(finished, benchmark, metric=metric) if benchmark else []
     page = _template().render(
-        study=summary, version=gilt.__version__, verdicts=verdicts(records, benchmark),
-        arms=(arms := arm_rows(summary, finished)), table=thesis_table(arms, benchmark),
+        study=summary, version=gilt.__version__, verdicts=verdicts(records, benchmark, metric=metric),
+        arms=(arms := arm_rows(summary, finished)), table=thesis_table(arms, benchmark), metric=metric, spoken=spoken,
         effects=effects, forest=effects_forest(effects, benchmark) if effects else "",
         curves=learning_curves(finished), confusions=_confusions(finished), samples=_samples(summary, finished),
         failed=[record for record in records if record.state == "failed"], missing=store.missing(),
@@ -46,22 +47,29 @@ def report(store: Store | Path | str, *, to: Path | str | None = None) -> Path:
 
 
 def arm_rows(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """Return one dict an arm, the benchmark last: its settings, rows, and test accuracy and loss over seeds."""
-    rows = []
+    """Return one dict an arm, the benchmark last: its settings, rows, and test accuracy, loss and metric over seeds."""
+    rows, metric = [], summary["metric"]
     for arm in summary["arms"]:
         trials = [record for record in finished if record.arm == arm]
         if not trials:
             continue
         config = TrialConfig.model_validate(summary["arms"][arm])
-        values = {name: [record.metric(name) for record in trials] for name in ("accuracy", "loss")}
-        rows.append({"arm": arm, "config": config, "n": len(trials), "record": trials[0],
+        values = {name: [record.metric(name) for record in trials] for name in ("accuracy", "loss", metric)}
+        rows.append({"arm": arm, "config": config, "n": len(trials), "record": trials[0], "trials": trials,
                      "length": f"{config.train.steps} steps" if config.train.steps else str(config.train.epochs),
-                     "accuracy": _spread(values["accuracy"], 100, 1), "loss": _spread(values["loss"], 1, 3)})
+                     "accuracy": _spread(values["accuracy"], 100, 1), "loss": _spread(values["loss"], 1, 3),
+                     "metric": (metric, _spread(values[metric], 100, 1))})
     return sorted(rows, key=lambda row: row["arm"] == summary["benchmark"])
 
 
 def thesis_table(arms: Sequence[dict[str, Any]], benchmark: str | None) -> list[list[str]]:
-    """Return the table in the thesis's form: settings as rows, arms as columns, the benchmark last."""
+    """Return the table in the thesis's form: settings as rows, arms as columns, the benchmark last.
+
+    How classes are balanced, and the study's metric, stand there where they are set.
+    """
+    metric = arms[0]["metric"][0] if arms else "accuracy"
+    balanced = any(row["config"].mix.balance for row in arms)
+
     def line(name: str, cell: Any) -> list[str]:
         return [name, *(str(cell(row)) for row in arms)]
 
@@ -71,16 +79,38 @@ def thesis_table(arms: Sequence[dict[str, Any]], benchmark: str | None) -> list[
         line("Epochs", lambda row: row["length"]),
         line("Dropout", lambda row: "-" if row["record"].dropout is None else f"{row['record'].dropout:g}"),
         line("Model", lambda row: row["config"].train.model),
-        line("Train Set Type", lambda row: row["record"].train_set),
+        line("Train Set Type", lambda row: _each(record.train_set for record in row["trials"])),
         line("Val Set Type", lambda row: row["record"].val_set),
-        line("# AI Images", lambda row: f"{row['record'].n_generated:,}"),
-        line("# Real Images", lambda row: f"{row['record'].n_real:,}"),
+        line("# AI Images", lambda row: _range(row, "n_generated") + _short(row["trials"])),
+        line("# Real Images", lambda row: _range(row, "n_real")),
+        *([line("Balance", lambda row: _balance(row["config"].mix)),
+           line("# Drawn an Epoch", lambda row: _range(row, "n_drawn"))] if balanced else []),
         line("Mix Mode", lambda row: row["config"].mix.mode),
         line("# Test Images", lambda row: f"{row['record'].n_test:,}"),
         line("Test Accuracy", lambda row: row["accuracy"]),
         line("Test Loss", lambda row: row["loss"]),
+        *([line(f"Test {spoken(metric)}", lambda row: row["metric"][1])] if metric not in ("accuracy", "loss") else []),
         line("Seeds", lambda row: row["n"]),
     ]
+
+
+def _balance(mix: MixConfig) -> str:
+    return "-" if mix.balance is None else f"{mix.balance} {mix.degree:g}"
+
+
+def _range(row: dict[str, Any], name: str) -> str:
+    """Return a number of rows; where seeds differ, the smallest and the largest."""
+    counts = [getattr(record, name) or 0 for record in row["trials"]]
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+
+
+def _short(trials: Sequence[TrialRecord]) -> str:
+    most = max(sum(record.short.values()) for record in trials)
+    return f" ({'up to ' if len(trials) > 1 else ''}{most:,} short)" if most else ""
+
+
+def _each(names: Iterable[str | None]) -> str:
+    return ", ".join(dict.fromkeys(str(name) for name in names))
 
 
 def markdown(store: Store) -> str:
@@ -96,6 +126,8 @@ def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:
     """Return mean and standard deviation over seeds; one seed has no spread, and says so."""
     known = scale * np.array([v for v in values if v is not None], float)
     unit = " %" if scale == 100 else ""
+    if not len(known):
+        return "-"
     if len(known) < 2:
         return f"{known.mean():.{digits}f}{unit} (one seed)"
     return f"{known.mean():.{digits}f} ± {known.std(ddof=1):.{digits}f}{unit}"
@@ -120,7 +152,7 @@ def _samples(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> str:
     except GiltError:
         return ""
     counts = table.counts("class")
-    if not table.root.is_dir() or not counts:
+    if not table.root.exists() or not counts:
         return ""
     classes = sorted(sorted(counts, key=lambda name: -counts[name])[:SAMPLE_CLASSES])
     return sample_sheet({name: {origin: ordered(table.where(class_=name, origin=origin), 0).paths[:SAMPLES]

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gilt.errors import ConfigError, listed, near
-from gilt.evaluation.metrics import NAMES
+from gilt.evaluation.metrics import NAMES, spoken
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.store import TrialRecord
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The difference arm - benchmark in a metric, over seeds that both have; in points for an accuracy.
+    """The difference arm - benchmark in a metric, over seeds that both have; in points (of 100), in nats for the loss.
 
     low and high are None below two seeds and where the seeds' differences are all equal, which gives no spread to judge
     by; the verdict is then unknown. Else it is beats, matches or trails.
@@ -78,8 +78,8 @@ def sign_flip(differences: Sequence[float]) -> float:
     return float((means >= abs(values.mean()) - 1e-12).mean())
 
 
-def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]:
-    """Return the study's answer in plain sentences, the main one first."""
+def verdicts(records: Sequence[TrialRecord], benchmark: str | None, *, metric: str = "accuracy") -> list[str]:
+    """Return the study's answer in a metric, in plain sentences, the main one first."""
     finished = [record for record in records if record.state == "finished"]
     if not finished:
         return ["No trial is finished yet."]
@@ -88,11 +88,12 @@ def verdicts(records: Sequence[TrialRecord], benchmark: str | None) -> list[str]
     if benchmark is None:
         return ["There is no benchmark to hold the arms against: name one in the study file, as in "
                 "benchmark = \"real\"."]
-    effects = compare(finished, benchmark)
+    effects = compare(finished, benchmark, metric=metric)
     if not effects and all(record.arm == benchmark for record in finished):
         return [f"Only the benchmark {benchmark!r} is finished: there is nothing to hold against it yet."]
     if not effects:
-        return [f"No arm shares a seed and test photographs with the benchmark {benchmark!r}: nothing can be compared."]
+        return [f"No arm shares a seed and test photographs with the benchmark {benchmark!r}"
+                f"{'' if metric == 'accuracy' else f', and has a {spoken(metric)}'}: nothing can be compared."]
     sentences = [_lead(effects, benchmark), *(_sentence(effect) for effect in effects)]
     alone = sorted({record.arm for record in finished} - {benchmark, *(effect.arm for effect in effects)})
     if alone:
@@ -122,14 +123,15 @@ def _lead(effects: Sequence[Effect], benchmark: str) -> str:
 
 def _sentence(effect: Effect) -> str:
     arm, base = effect.arm, effect.benchmark
-    by = f"{abs(effect.mean):.1f} points of test accuracy"
+    unit, digits = ("nats", 3) if effect.metric == "loss" else ("points", 1)
+    of, by = f"{unit} of test {spoken(effect.metric)}", f"{abs(effect.mean):.{digits}f}"
     if effect.verdict == "unknown" and len(effect.seeds) > 1:
-        return (f"{arm} against {base}: {effect.mean:+.1f} points under each of {len(effect.seeds)} seeds. Without spread "
-                "there is no interval, so no verdict: more seeds or more test images are needed.")
+        return (f"{arm} against {base}: {effect.mean:+.{digits}f} {unit} under each of {len(effect.seeds)} seeds. Without "
+                "spread there is no interval, so no verdict: more seeds or more test images are needed.")
     if effect.verdict == "unknown":
         side = "above" if effect.mean > 0 else "below" if effect.mean < 0 else "level with"
-        return f"{arm}: {by} {side} {base} under one seed. No interval, so no verdict: run more seeds."
-    interval = f"95 % interval {effect.low:+.1f} to {effect.high:+.1f}, {len(effect.seeds)} seeds"
+        return f"{arm}: {by} {of} {side} {base} under one seed. No interval, so no verdict: run more seeds."
+    interval = f"95 % interval {effect.low:+.{digits}f} to {effect.high:+.{digits}f}, {len(effect.seeds)} seeds"
     if effect.verdict == "matches":
-        return f"{arm} matches {base}: {effect.mean:+.1f} points of test accuracy; the {interval}, holds zero."
-    return f"{arm} {effect.verdict} {base} by {by} ({interval})."
+        return f"{arm} matches {base}: {effect.mean:+.{digits}f} {of}; the {interval}, holds zero."
+    return f"{arm} {effect.verdict} {base} by {by} {of} ({interval})."

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gilt
-from gilt.config import TrialConfig
+from gilt.config import BalanceConfig, TrainConfig, TrialConfig
+from gilt.data.balance import shortfall
 from gilt.data.mix import mix, share_name
 from gilt.data.pixels import PixelCache
 from gilt.data.split import split
@@ -16,6 +17,7 @@ from gilt.engine.predict import predict
 from gilt.engine.train import Tick, rehearse, train
 from gilt.errors import GiltError, TableError
 from gilt.evaluation.evaluate import evaluate
+from gilt.models.features import smote_class
 from gilt.models.zoo import find, parameters
 from gilt.studies.executors import run_local
 from gilt.studies.store import Store, TrialRecord, now
@@ -86,15 +88,15 @@ def run_trial(trial: Trial, trial_id: str, table: ImageTable, store: Store, cach
     if study.keep_models:
         classifier.save(store.path(trial_id, "safetensors"))
     ended = time.perf_counter()
-    n_real, n_generated = classifier.provenance["n_real"], classifier.provenance["n_generated"]
+    counts = {name: classifier.provenance[name] for name in ("n_real", "n_generated", "n_drawn")}
     return TrialRecord(
         id=trial_id, study=study.name, arm=trial.arm, seed=trial.seed, state="finished", target=config.target,
-        config=config.model_dump(mode="json"), table=table.fingerprint, started=started, n_real=n_real,
-        n_generated=n_generated, n_val=len(parts["val"]), n_test=len(parts["test"]),
-        train_set=share_name(n_real, n_generated), val_set=_set_name(parts["val"]), rows=rows.fingerprint,
+        config=config.model_dump(mode="json"), table=table.fingerprint, started=started, **counts,
+        short=_short(rows, config), n_val=len(parts["val"]), n_test=len(parts["test"]),
+        train_set=share_name(counts["n_real"], counts["n_generated"]), val_set=_set_name(parts["val"]), rows=rows.fingerprint,
         test_rows=parts["test"].real.fingerprint,
         left_out=_left_out(dealt), classes=classes, parameters=parameters(classifier.network),
-        dropout=config.train.dropout if config.train.dropout is not None else find(config.train.model).dropout,
+        dropout=_dropout(config.train),
         history=classifier.history, val=evaluations.get("val"), test=evaluations.get("test"),
         machine=classifier.provenance["machine"], gilt=gilt.__version__,
         seconds={"train": round(trained - begin, 3), "predict": round(ended - trained, 3),
@@ -124,9 +126,23 @@ def _rehearse(trial: Trial, table: ImageTable) -> None:
             kind = "real " if config.target == "class" else ""
             raise TableError(f"there is no {kind}test row: scan with a layout that says {{split}}, or deal the rows anew "
                              "with split.keep=false")
+        if config.mix.balance == "smote":
+            smote_class()
         rehearse(config.train, len(dealt.usable.names(config.target)))
     except GiltError as error:
         raise type(error)(f"arm {trial.arm!r}: {error}") from None
+
+
+def _dropout(config: TrainConfig) -> float | None:
+    """Return the part that training drops before the last layer, or None where there is no such layer, or it is frozen out."""
+    return None if config.frozen else find(config.model).dropout if config.dropout is None else config.dropout
+
+
+def _short(rows: ImageTable, config: TrialConfig) -> dict[str, int]:
+    """Return class -> generated images that balancing wanted and did not find."""
+    if config.mix.balance != "generated":
+        return {}
+    return shortfall(rows.where(split="train"), BalanceConfig(method="generated", degree=config.mix.degree))
 
 
 def _set_name(rows: ImageTable) -> str:

@@ -29,6 +29,8 @@ OWN = {"trials", "pixels", "tensorboard", "report.html"}  # what a store holds b
 class TrialRecord(Config):
     """All that is known of one trial. `seconds` holds train, predict and total; `error` a failed one's traceback.
 
+    `n_real` and `n_generated` count distinct images, `n_drawn` the rows of an epoch, repeats and SMOTE's points among them;
+    `short` says what each class lacked where generated images were to fill it up.
     `rows` and `test_rows` are fingerprints of all rows used, and of the test photographs: what makes two trials a pair.
     """
 
@@ -44,6 +46,8 @@ class TrialRecord(Config):
     seconds: dict[str, float]
     n_real: int | None = None
     n_generated: int | None = None
+    n_drawn: int | None = None
+    short: dict[str, int] = {}
     n_val: int | None = None
     n_test: int | None = None
     train_set: str | None = None
@@ -64,7 +68,7 @@ class TrialRecord(Config):
     def metric(self, name: str, part: Literal["val", "test"] = "test") -> float | None:
         """Return a metric's value on the val or test rows, or None where there is none."""
         evaluation = getattr(self, part)
-        return None if evaluation is None else evaluation["metrics"][name]["value"]
+        return None if evaluation is None else evaluation["metrics"].get(name, {}).get("value")
 
 
 class Store:
@@ -89,7 +93,8 @@ class Store:
         self._warn_of_hidden({trial["id"] for trial in trials})
         write_json(path, {
             "name": study.name, "description": study.description, "table": str(study.table.absolute()),
-            "fingerprint": fingerprint, "seeds": list(study.seeds), "benchmark": study.benchmark, "trials": trials,
+            "fingerprint": fingerprint, "seeds": list(study.seeds), "benchmark": study.benchmark, "metric": study.metric,
+            "trials": trials,
             "arms": {arm: config.model_dump(mode="json") for arm, config in study.arms.items()},
             "root": str(table.root), "source": study.source, "settings": list(study.settings), "text": study.text,
             "opened": now()})
@@ -106,7 +111,7 @@ class Store:
         if not (self.folder / "study.json").is_file():
             raise StoreError(f"{self.folder} holds no study (no study.json): run one with gilt study run STUDY.toml "
                              f"--store {self.folder}")
-        return read_json(self.folder / "study.json")
+        return {"metric": "accuracy"} | read_json(self.folder / "study.json")  # stores of older versions name none
 
     def path(self, trial: str, ending: str) -> Path:
         """Return where a trial's file lies."""
@@ -153,14 +158,17 @@ class Store:
 
 
 def rows_shown(store: Store) -> list[dict[str, Any]]:
-    """Return one plain dict a trial, as `gilt study show --json` prints them; a trial not yet run is `waiting`."""
+    """Return one plain dict a trial, as `gilt study show --json` prints them; a trial not yet run is `waiting`.
+
+    Accuracy and loss stand there always, the study's metric where it is another.
+    """
+    names = ["accuracy", "loss", *({store.summary["metric"]} - {"accuracy", "loss"})]
     rows: Sequence[dict[str, Any]] = [
         {"arm": r.arm, "seed": r.seed, "state": r.state, "n_real": r.n_real, "n_generated": r.n_generated,
-         "val_accuracy": r.metric("accuracy", "val"), "test_accuracy": r.metric("accuracy"),
-         "test_loss": r.metric("loss"), "seconds": r.seconds.get("total")} for r in store.records()]
-    waiting = [{"arm": e["arm"], "seed": e["seed"], "state": "waiting", "n_real": None, "n_generated": None,
-                "val_accuracy": None, "test_accuracy": None, "test_loss": None, "seconds": None}
-               for e in store.missing()]
+         "n_drawn": r.n_drawn, "val_accuracy": r.metric("accuracy", "val"),
+         **{f"test_{name}": r.metric(name) for name in names}, "seconds": r.seconds.get("total")} for r in store.records()]
+    empty = dict.fromkeys(["n_real", "n_generated", "n_drawn", "val_accuracy", *(f"test_{name}" for name in names), "seconds"])
+    waiting = [{"arm": e["arm"], "seed": e["seed"], "state": "waiting", **empty} for e in store.missing()]
     place = {(e["arm"], e["seed"]): i for i, e in enumerate(store.summary["trials"])}
     return sorted([*rows, *waiting], key=lambda row: place[row["arm"], row["seed"]])
 

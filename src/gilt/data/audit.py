@@ -1,0 +1,54 @@
+"""Audit: run every check on a table and gather what they found."""
+from collections.abc import Sequence
+
+from gilt.data import checks as rows
+from gilt.data import oddities, shortcuts
+from gilt.data.checks import Check, Evidence, SkippedError
+from gilt.data.findings import Audit, Finding, ranked
+from gilt.data.pixels import Progress
+from gilt.data.table import ImageTable
+from gilt.errors import ConfigError, TableError, listed, near
+
+CHECKS: dict[str, Check] = {
+    "unreadable": rows.unreadable,
+    "exact-duplicates": rows.exact_duplicates,
+    "near-duplicates": rows.near_duplicates,
+    "leaks": rows.leaks,
+    "source-leaks": rows.source_leaks,
+    "class-conflicts": rows.class_conflicts,
+    "origin-conflicts": rows.origin_conflicts,
+    "imbalance": rows.imbalance,
+    "shortcuts": shortcuts.shortcuts,
+    "pixel-shortcuts": shortcuts.pixel_shortcuts,
+    "watermark": oddities.watermark,
+    "grid": oddities.grid,
+    "out-of-context": oddities.out_of_context,
+    "too-small": rows.too_small,
+    "too-dark": rows.too_dark,
+    "blurred": rows.blurred,
+}
+
+
+def audit(table: ImageTable, *, checks: Sequence[str] | None = None, seed: int = 0,
+          progress: Progress | None = None) -> Audit:
+    """Return what the checks (default: all of CHECKS) find in a table; nothing is changed.
+
+    A check that the table has no columns for is listed in `Audit.skipped` with the reason. Samples (for watermarks and
+    shortcuts) are drawn by `seed`. `progress(done, all)` is called while near-duplicates are read.
+    Raises ConfigError for an unknown check, TableError for a table without usable rows.
+    """
+    names = list(CHECKS) if checks is None else list(dict.fromkeys(checks))
+    unknown = next((name for name in names if name not in CHECKS), None)
+    if unknown is not None:
+        raise ConfigError(f"no check {unknown!r} (known: {listed(CHECKS, most=20)}).{near(unknown, CHECKS)}")
+    evidence = Evidence(table, seed, progress)
+    if not len(evidence.frame):
+        raise TableError(f"the table of {table.root} has no usable row to audit ({len(table):,} are left out)")
+    findings: list[Finding] = []
+    skipped: dict[str, str] = {}
+    for name in names:
+        try:
+            findings += CHECKS[name](evidence)
+        except SkippedError as reason:
+            skipped[name] = str(reason)
+    return Audit(ranked(findings), tuple(names), table.fingerprint, len(evidence.frame), skipped)

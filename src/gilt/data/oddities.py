@@ -1,0 +1,171 @@
+"""Oddities: marks in a corner or strip, several pictures in one image, and images that do not belong with the others.
+
+Shapes: N images of one origin, k x k pixels of a corner, H W pixels.
+"""
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+from gilt.data.checks import Evidence
+from gilt.data.facts import GRIDS, LUMA, grid_of, reduced
+from gilt.data.findings import Finding
+from gilt.data.pixels import UNREADABLE, open_image, plain_rgb, upright
+
+SEAM = 1.1  # a dividing line this much sharper than nine in ten of the other lines
+LEAST = 64  # pixels of the shorter side below which an image is too small to be several
+MARKED = 300  # images of an origin that are looked at for marks
+STEP = 10 / 255  # a smaller change of brightness is no edge
+COMMON = 0.25  # a mark's edges stand at the same pixels, the same way round, in a quarter of the images at least
+PLACES = ("top left", "top right", "bottom left", "bottom right", "top strip", "bottom strip")
+
+
+def grid(evidence: Evidence) -> list[Finding]:
+    """Find images that are a grid of several pictures, as some generators return four at once."""
+    seam = evidence.statistic("seam")["seam"]
+    large = evidence.frame[["width", "height"]].min(axis=1) >= LEAST
+    rows = evidence.frame[(seam > SEAM) & large]
+    if not len(rows):
+        return []
+    shapes = {path: list(_shape(evidence.table.root / path)) for path in rows["path"]}
+    return [Finding("grid", "medium", len(rows) / len(evidence.frame),
+                    f"{len(rows):,} images look like several pictures in a grid. A model then sees four small pictures with a "
+                    "cross between them where the other images show one, and learns the cross.",
+                    "Cut them into their parts: gilt clean --set grid=finding. Look first: a window or a chequered floor may "
+                    "look like one.", tuple(rows["path"]), details={"grids": shapes, "seam_from": SEAM})]
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    """Return (rows, columns) of a grid; the usual (2, 2) where the image is gone."""
+    try:
+        with open_image(path) as image:
+            luma = np.asarray(reduced(image), np.float32) / 255 @ LUMA
+    except UNREADABLE:
+        return GRIDS[0]
+    return grid_of(np.abs(np.diff(luma, axis=1)), np.abs(np.diff(luma, axis=0)))[0]
+
+
+def watermark(evidence: Evidence) -> list[Finding]:
+    """Find marks in a fixed corner or strip: edges that stand at the same pixels in many images of one origin.
+
+    After Dekel et al. 2017 ("On the effectiveness of visible watermarks"), who recover a mark from the gradients that a
+    collection has in common.
+    """
+    findings = []
+    for origin, rows in evidence.frame.groupby("origin", sort=False):
+        sample = rows.sample(min(MARKED, len(rows)), random_state=evidence.seed)
+        side = int(min(128, sample[["width", "height"]].min(axis=1).quantile(0.1) // 3))
+        if len(sample) < 20 or side < 24:
+            continue
+        paths = [evidence.table.root / path for path in sample["path"]]
+        steps = _corner_steps(paths, side)
+        for i, place in enumerate(PLACES):
+            found = _common(steps[:, i])
+            if found is not None:
+                findings.append(_marked(str(origin), place, side, sample, found))
+    return findings
+
+
+def _marked(origin: str, place: str, side: int, sample: pd.DataFrame, found: tuple[np.ndarray, tuple[int, ...]]) -> Finding:
+    part, box = found
+    rows = sample["path"][part > 0.4]
+    edge = place.split()[0]
+    depth = box[2] if edge == "top" else side - box[0]
+    return Finding(
+        "watermark", "high" if len(rows) > len(sample) / 5 else "medium", len(rows) / len(sample),
+        f"{len(rows):,} of {len(sample):,} {origin} images that were looked at have the same mark at the {place}: a signature, "
+        "a credential or a frame. A detector needs nothing else to recognise them, and recognises nothing without it.",
+        f"Look at them, and crop the mark off all images of every origin: gilt clean --set crop.{edge}={depth}. Then level "
+        "their sizes: --set equalise=true.", tuple(rows),
+        details={"origin": origin, "place": place, "looked_at": len(sample), "corner_pixels": side, "box": list(box)})
+
+
+def _corner_steps(paths: list[Path], side: int) -> np.ndarray:
+    """Return int8 (N, 6, 2, k, k): for each place, whether brightness steps up (1), down (-1) or not across and downwards."""
+    out = np.zeros((len(paths), len(PLACES), 2, side, side), np.int8)
+
+    def one(i: int) -> None:
+        try:
+            with open_image(paths[i]) as image:
+                picture = plain_rgb(upright(image))
+        except UNREADABLE:
+            return
+        (width, height), k = picture.size, side
+        if min(width, height) < k:
+            return
+        right, below = width - k, height - k
+        corners = [picture.crop((x, y, x + k, y + k)) for x, y in ((0, 0), (right, 0), (0, below), (right, below))]
+        strips = [picture.resize((k, k), Image.Resampling.BOX, box=(0, y, width, y + k)) for y in (0, below)]
+        for place, part in enumerate(corners + strips):
+            crop = np.asarray(part, np.float32) @ LUMA / 255
+            for axis in (0, 1):
+                step = np.diff(crop, axis=axis, append=crop.take([-1], axis))
+                out[i, place, axis] = np.sign(step) * (np.abs(step) > STEP)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(one, range(len(paths))))
+    return out
+
+
+def _common(steps: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """Return (part (N,) of the common edges that each image has, box of pixels) of a mark in steps (N, 2, k, k), or None.
+
+    A mark is a cell of 8 x 8 pixels or more in which an eighth of the pixels have a common edge.
+    """
+    mean = steps.mean(0, dtype=np.float32)
+    noise = np.sqrt((steps != 0).mean(0) / len(steps)) + 1e-6
+    common = (np.abs(mean) > COMMON) & (np.abs(mean) > 5 * noise)
+    dense = uniform_filter(common.any(0).astype(np.float32), 8, mode="constant")
+    if dense.max() < 1 / 8 or common.sum() < 12:
+        return None
+    rows, columns = np.nonzero(dense >= 1 / 16)
+    part = (steps[:, common] * np.sign(mean[common])).mean(1)
+    return part, (int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+
+
+def out_of_context(evidence: Evidence) -> list[Finding]:
+    """Find images unlike the others of their origin: screenshots, drawings, scans, pictures from another collection.
+
+    Outliers by robust Mahalanobis distance (minimum covariance determinant, Rousseeuw and Van Driessen 1999) over light,
+    colour, sharpness and flat areas: a cheap space that sees how an image looks, not what it shows.
+    """
+    values = evidence.statistic("brightness", "contrast", "red", "green", "blue", "saturation", "sharpness", "flat")
+    frame = evidence.frame
+    space = np.column_stack([values["brightness"], values["contrast"], values["red"] - values["green"],
+                             values["blue"] - values["green"], values["saturation"], np.log(values["sharpness"] + 0.02),
+                             np.log(values["flat"] + 0.02)]).astype(float)
+    far = pd.Series(0.0, frame.index)
+    for _, index in frame.groupby("origin", sort=False).indices.items():
+        if len(index) >= 50:
+            far.iloc[index] = _farness(space[index], evidence.seed)
+    order = far[far > 1].sort_values(ascending=False)
+    if not len(order):
+        return []
+    rows = frame.loc[order.index]
+    screens = int((values.loc[order.index, "flat"] > 0.5).sum())
+    return [Finding("out-of-context", "low", len(rows) / len(frame),
+                    f"{len(rows):,} images look unlike the others of their origin, {screens:,} of them with large flat areas, "
+                    "as screenshots and drawings have. The list begins with the strangest.",
+                    "Look at them; what does not belong is left out by gilt clean --set 'drop=[\"out-of-context\"]'.",
+                    tuple(rows["path"]), details={"flat": screens, "strangeness": [round(v, 2) for v in order.head(50)]})]
+
+
+def _farness(space: np.ndarray, seed: int) -> np.ndarray:
+    """Return each row's robust distance over the line beyond which it is a stranger (1), for values (N, D)."""
+    from sklearn.covariance import MinCovDet
+
+    spread = space.std(0)
+    space = space[:, spread > 1e-6] / spread[spread > 1e-6]
+    if space.shape[1] < 2:
+        return np.zeros(len(space))
+    sample = space[np.random.default_rng(seed).permutation(len(space))[:3000]]
+    noisy = sample + np.random.default_rng(seed).normal(0, 1e-3, sample.shape)  # a constant half would have no inverse
+    distance = np.log(MinCovDet(random_state=seed, support_fraction=0.9).fit(noisy).mahalanobis(space) + 1e-9)
+    usual = np.median(distance)
+    line = 4 * 1.4826 * np.median(np.abs(distance - usual))
+    return (distance - usual) / max(line, 1e-6)
+
+

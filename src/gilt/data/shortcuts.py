@@ -1,0 +1,225 @@
+"""Shortcuts: what tells the target without a look at what the image shows.
+
+Each group of facts is given to a small random forest, judged by cross-validation: AUROC 0.5 is chance, 1 gives everything
+away. Near-duplicates stay in one fold, so that the forest cannot remember a picture.
+"""
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from gilt.config import REAL
+from gilt.data.checks import Evidence, SkippedError
+from gilt.data.facts import LUMA
+from gilt.data.findings import Finding, Severity
+from gilt.data.pixels import UNREADABLE, open_image, plain_rgb
+from gilt.errors import listed
+
+ROWS = 3_000  # rows that a forest is judged on, at most
+DECODED = 1_200  # images decoded in full for their finest detail, at most
+FOLDS, TREES = 5, 50
+CROP = 128  # pixels of the middle of an image, as it stands, that its finest detail is measured on
+METADATA = {"format": ("format",), "size": ("width", "height"), "aspect": ("aspect",), "mode": ("mode",),
+            "JPEG quality": ("quality",), "file size": ("bytes",)}
+PIXELS = {"mean colour": ("red", "green", "blue"), "light": ("brightness", "contrast", "saturation"),
+          "sharpness": ("sharpness", "flat"), "finest detail": ("detail",)}
+
+
+def shortcuts(evidence: Evidence) -> list[Finding]:
+    """Measure how well metadata tell the origin, and the class, without any pixel.
+
+    A detector shown JPEG photographs and PNG generations learns the codec (Grommelt et al. 2024, arXiv:2403.17608).
+    """
+    findings = []
+    for target in ("origin", "class"):
+        labels = _labels(evidence, target)
+        if labels is None:
+            continue
+        facts = _metadata(evidence.frame)
+        sets = {**METADATA, "all but file size": tuple(c for name, cs in METADATA.items() if name != "file size" for c in cs),
+                "all metadata": tuple(c for cs in METADATA.values() for c in cs)}
+        scores = told(facts, labels, sets, evidence)
+        findings.append(_metadata_finding(target, scores, labels))
+    if not findings:
+        raise SkippedError("there is one origin and one class only")
+    return findings
+
+
+def pixel_shortcuts(evidence: Evidence) -> list[Finding]:
+    """Measure how well trivial statistics of the pixels tell the origin: mean colour, light, sharpness, finest detail.
+
+    Generated images often differ in high-frequency energy (arXiv:2505.14359, 2412.17671).
+    """
+    labels = _labels(evidence, "origin")
+    if labels is None:
+        raise SkippedError("there is one origin only")
+    names = sorted({c for cs in PIXELS.values() for c in cs} - {"detail"})
+    values = evidence.statistic(*names).astype(float)
+    detail = _detail(evidence)
+    scores = told(values, labels, {k: v for k, v in PIXELS.items() if "detail" not in v}, evidence)
+    known = detail.notna().to_numpy()
+    if known.sum() >= 40 and labels[known].nunique() == 2:
+        both = values.assign(detail=detail)
+        scores |= told(both[known], labels[known], {"finest detail": ("detail",), "all of these": (*names, "detail")}, evidence)
+    return [_pixel_finding(scores, detail, labels)]
+
+
+def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]], labels: pd.Series) -> Finding:
+    coded = scores["all but file size"]
+    size = scores["file size"]
+    best = max((name for name in METADATA), key=lambda name: scores[name]["auroc"])
+    worst = max(coded["auroc"], size["auroc"])
+    severity = _severity(max((coded, size), key=lambda score: score["auroc"])["low"], worst)
+    if target == "class" and severity == "high":
+        severity = "medium"
+    if severity == "none":
+        meaning = f"Metadata say nothing about the {target} (AUROC {_said(coded)}; 0.5 is chance)."
+    else:
+        meaning = (f"Without a look at any pixel, {best} alone tells the {target} with AUROC {_said(scores[best])}, all "
+                   f"metadata together with {_said(scores['all metadata'])}; 0.5 is chance, 1 gives everything away. A model "
+                   "trained on this may learn the file format in place of the picture, and fail on files saved another way.")
+        if coded["auroc"] < 0.6 <= size["auroc"]:
+            meaning += (" Format, size, aspect, quality and mode are level; what the file size still tells is content: images "
+                        "with more detail need more bytes.")
+    return Finding("shortcuts", severity, worst, meaning,
+                   "Give all images the same encoding: gilt clean --set equalise=true. Then train and judge on those.",
+                   details={"target": target, "n": len(labels), "auroc": dict(scores)})
+
+
+def _pixel_finding(scores: Mapping[str, Mapping[str, Any]], detail: pd.Series, labels: pd.Series) -> Finding:
+    best = max(scores, key=lambda name: scores[name]["auroc"])
+    severity = _severity(scores[best]["low"], scores[best]["auroc"])
+    severity = "medium" if severity == "high" else severity
+    meaning = (f"Trivial statistics of the pixels tell the origin with AUROC {_said(scores[best])} ({best}; 0.5 is chance). "
+               + ("That is little." if severity == "none" else
+                  "A detector may use them in place of anything that generators have in common. It is a fair baseline to beat: "
+                  "a detector that is no better has learnt nothing more."))
+    means = detail.groupby(labels.to_numpy()).agg(["mean", "count"])
+    return Finding("pixel-shortcuts", severity, scores[best]["auroc"], meaning,
+                   "Report this baseline beside a detector's result, and test on other generators (gilt split --set "
+                   "'hold_out=[...]').",
+                   details={"target": "origin", "n": len(labels), "auroc": dict(scores), "finest_detail": {
+                       str(name): {"mean": float(row["mean"]), "n": int(row["count"])} for name, row in means.iterrows()}})
+
+
+def _labels(evidence: Evidence, target: str) -> pd.Series | None:
+    """Return the target of each row, or None where there is nothing to tell apart."""
+    labels = evidence.frame[target] if target == "class" else evidence.frame["origin"].where(
+        evidence.frame["origin"] == REAL, "generated")
+    counts = labels.value_counts()
+    labels = labels.where(labels.map(counts) >= 2 * FOLDS)
+    return labels if labels.nunique() > 1 else None
+
+
+def _metadata(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return metadata as numbers: formats and modes by rank of frequency, a missing quality as -1."""
+    def ranks(column: str) -> pd.Series:
+        return frame[column].map({name: i for i, name in enumerate(frame[column].value_counts().index)})
+
+    number = {c: frame[c].astype("Float64").fillna(-1).astype(float) for c in ("width", "height", "quality", "bytes")}
+    return pd.DataFrame({**number, "aspect": number["width"] / number["height"].clip(lower=1), "format": ranks("format"),
+                         "mode": ranks("mode")}, index=frame.index).fillna(-1)
+
+
+def told(facts: pd.DataFrame, labels: pd.Series, sets: Mapping[str, tuple[str, ...]],
+         evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Return for each named set of columns: auroc, low and high (95 %), and n, of telling `labels` by cross-validation.
+
+    For two labels the interval is Newcombe's (2006, method 5); for more, the mean over one-against-all has none.
+    """
+    known = labels.notna().to_numpy()
+    sample = np.flatnonzero(known)
+    sample = np.random.default_rng(evidence.seed).permutation(sample)[:ROWS]
+    truth = labels.iloc[sample].to_numpy()
+    groups = evidence.picture[labels.index[sample]]
+    return {name: _cross_validated(facts.iloc[sample][list(columns)].to_numpy(), truth, groups, evidence.seed)
+            for name, columns in sets.items()}
+
+
+def _cross_validated(values: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    names, codes = np.unique(truth, return_inverse=True)
+    if (values == values[0]).all():  # nothing to tell by
+        return _interval(0.5, codes)
+    scores = []
+    for fit, judge in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(values, codes, groups):
+        present = np.unique(codes[fit])
+        if len(np.unique(codes[judge])) < len(names) or len(present) < len(names):
+            continue
+        forest = RandomForestClassifier(TREES, min_samples_leaf=5, random_state=seed, n_jobs=-1).fit(values[fit], codes[fit])
+        chance = forest.predict_proba(values[judge])
+        scores.append(roc_auc_score(codes[judge], chance[:, 1] if len(names) == 2 else chance, multi_class="ovr"))
+    return _interval(float(np.mean(scores)) if scores else 0.5, codes)
+
+
+def _interval(auroc: float, codes: np.ndarray) -> dict[str, Any]:
+    counts = np.bincount(codes)
+    low, high = auroc_interval(auroc, *counts) if len(counts) == 2 else (None, None)
+    return {"auroc": auroc, "low": low, "high": high, "n": len(codes)}
+
+
+def auroc_interval(auroc: float, n_one: int, n_other: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of an AUROC on n_one + n_other rows (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+
+    Like Wilson's for a share, it is honest at 0 and 1, where bootstraps and Wald intervals have no width.
+    """
+    z, more = norm.ppf(0.5 + level / 2), (n_one + n_other) / 2 - 1
+
+    def beyond(value: float) -> float:
+        spread = value * (1 - value) * (1 + more * (1 - value) / (2 - value) + more * value / (1 + value)) / (n_one * n_other)
+        return (value - auroc) ** 2 - z * z * spread
+
+    tiny = 1e-9  # the bounds themselves are roots too
+    low = 0.0 if auroc <= tiny else brentq(beyond, 0, min(auroc, 1 - tiny))
+    high = 1.0 if auroc >= 1 - tiny else brentq(beyond, max(auroc, tiny), 1)
+    return float(low), float(high)
+
+
+def _severity(low: float | None, auroc: float) -> Severity:
+    sure = auroc if low is None else low
+    return "high" if sure >= 0.9 else "medium" if sure >= 0.7 else "low" if sure >= 0.55 else "none"
+
+
+def _said(score: Mapping[str, Any]) -> str:
+    interval = "" if score["low"] is None else f" ({score['low']:.2f} to {score['high']:.2f})"
+    return f"{score['auroc']:.2f}{interval}"
+
+
+def _detail(evidence: Evidence) -> pd.Series:
+    """Return the part of energy in the finest half of frequencies, as log10, of a sample of rows, at their own resolution."""
+    frame = evidence.frame
+    rows = frame.sample(frac=1, random_state=evidence.seed).groupby("origin", sort=False).head(DECODED // 2)
+    paths = [evidence.table.root / path for path in rows["path"]]
+    with ThreadPoolExecutor() as pool:
+        values = list(pool.map(fine_energy, paths))
+    return pd.Series(values, rows.index, dtype=float).reindex(frame.index)
+
+
+def fine_energy(path: Path) -> float:
+    """Return log10 of the part of an image's energy above half the Nyquist frequency, in its middle; NaN where unreadable."""
+    try:
+        with open_image(path) as image:
+            side = min(CROP, *image.size)
+            top, left = (image.height - side) // 2, (image.width - side) // 2
+            crop = np.asarray(plain_rgb(image.crop((left, top, left + side, top + side))), np.float32) @ LUMA
+    except UNREADABLE:
+        return np.nan
+    if side < 8 or crop.std() < 1e-3:
+        return np.nan
+    window = np.hanning(side)
+    power = np.abs(np.fft.fft2((crop - crop.mean()) * window[:, None] * window)) ** 2
+    radius = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side))
+    return float(np.log10(power[radius > 0.25].sum() / power.sum() + 1e-9))
+
+
+def summary(finding: Finding) -> str:
+    """Return the AUROC of each set of facts as one line of text."""
+    return listed((f"{name} {_said(score)}" for name, score in finding.details["auroc"].items()), most=20)
