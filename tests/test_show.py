@@ -21,7 +21,7 @@ from conftest import draw, make_birds
 from gilt.cli import main
 from gilt.cli.picture import can_draw
 from gilt.cli.picture import draw as draw_rows
-from gilt.data.overview import ends, overview, sampled
+from gilt.data.overview import ends, largest, overview, sampled
 from gilt.data.table import ImageTable
 from gilt.reports.collection import show
 from gilt.reports.sections import headline, sections, size_text
@@ -80,7 +80,8 @@ def test_an_overview_measures_sizes_and_encodings_by_origin(mixed):
 def test_near_duplicate_groups_are_counted_once_they_were_looked_for(mixed):
     assert overview(mixed)["groups"] is None
     names = mixed.frame["path"].str.split("/").str[-1]
-    groups = overview(mixed.with_column("group", names.map({"a.jpg": "g", "b.png": "g", "d.png": "g", "c.png": "alone"})))["groups"]
+    grouped = mixed.with_column("group", names.map({"a.jpg": "g", "b.png": "g", "d.png": "g", "c.png": "alone"}))
+    groups = overview(grouped)["groups"]
     assert groups == {"groups": 1, "images": 3, "largest": 3, "across_splits": 0, "across_classes": 0, "across_origins": 1}
 
 
@@ -102,6 +103,9 @@ def test_many_classes_show_their_largest_and_smallest_unless_all_are_asked_for(t
     everyone = sections(numbers, every=True)[1]
     assert len(everyone.rows) == 30
     assert not everyone.note
+    some = overview(ImageTable(pd.DataFrame({"path": range(500), "class": [*names, *[None] * 35], "origin": "real"}), tmp_path))
+    assert sections(some)[1].rows[-2:] == [["c00", 1], ["(no class)", 35]]
+    assert [row["class"] for row in largest(some["by_class"], 3)] == ["c29", "c28", None]
     assert ends(list(range(24))) == (list(range(24)), [], 0)
 
 
@@ -204,9 +208,10 @@ def test_a_table_whose_images_are_gone_shows_its_numbers_and_says_so(tmp_path, c
     make_birds(tmp_path / "birds", real=3, generated=2)
     gilt.scan(tmp_path / "birds").save(tmp_path / "t.parquet")
     shutil.move(tmp_path / "birds", tmp_path / "moved")
-    code, out, _ = run(capsys, "show", tmp_path / "t.parquet", "--html", tmp_path / "t.html")
+    code, out, err = run(capsys, "show", tmp_path / "t.parquet", "--html", tmp_path / "t.html")
     assert code == 0
     assert "10 images, 2 classes" in out
+    assert "note: 10 of the page's 10 pictures are missing" in err
     page = (tmp_path / "t.html").read_text()
     assert "All 10 pictures are missing" in page
     assert "24 x 24" in page
@@ -255,7 +260,8 @@ def test_the_terminal_picture_has_the_colours_of_the_images_and_fits_the_width(t
     draw(tmp_path / "b.png", (0, 0, 250), seed=1, noise=0)
     for width in (20, 60, 200):
         console = Console(force_terminal=True, color_system="truecolor", width=width, file=io.StringIO(), record=True)
-        rows = {"a very long name of a class": {"real": [tmp_path / "a.png"], "gan": [tmp_path / "b.png", tmp_path / "gone.png"]}}
+        painted = [tmp_path / "b.png", tmp_path / "gone.png"]
+        rows = {"a very long name of a class": {"real": [tmp_path / "a.png"], "gan": painted}}
         origins, count, missing = draw_rows(console, rows, ["real", "gan"])
         written = console.file.getvalue()
         assert "\x1b[38;2;250;0;0;48;2;250;0;0m▀" in written
@@ -267,7 +273,8 @@ def test_the_terminal_picture_has_the_colours_of_the_images_and_fits_the_width(t
 def test_pictures_are_drawn_in_a_real_terminal_and_only_there(bird_table, tmp_path):
     bird_table.save(tmp_path / "birds.parquet")
     screen, end = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80",
+                   "PYTHONIOENCODING": "utf-8"}
     environment.pop("NO_COLOR", None)
     process = subprocess.Popen([sys.executable, "-m", "gilt", "show", str(tmp_path / "birds.parquet")], stdout=end,
                                stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=environment)

@@ -26,7 +26,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     temporary = Path(name)
     try:
@@ -49,7 +49,8 @@ def writing(path: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(f"the disk is full: cannot write {path}. Free some space and run the same command "
                              "again; nothing that was finished is lost.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+                           errno.ENAMETOOLONG):
             raise StoreError(f"cannot write {path}: {error.strerror}. Choose a folder that you may write to.") from error
         raise
 

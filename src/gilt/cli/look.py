@@ -71,7 +71,7 @@ def _pictures(rows: "ImageTable", numbers: dict[str, Any], samples: int, seed: i
     from rich.console import Console
 
     from gilt.cli.picture import can_draw, draw
-    from gilt.data.overview import sampled
+    from gilt.data.overview import largest, sampled
     from gilt.reports.sections import class_name
 
     console = Console(highlight=False)
@@ -79,15 +79,16 @@ def _pictures(rows: "ImageTable", numbers: dict[str, Any], samples: int, seed: i
         if not html:
             say("pictures: --html FILE writes a page with random samples")
         return
-    classes = [row["class"] for row in numbers["by_class"][:CLASSES]]
+    classes = [row["class"] for row in largest(numbers["by_class"], CLASSES)]
     drawn = sampled(rows, samples=samples, seed=seed, classes=classes)
     named = {class_name(name): by for name, by in drawn.items()}
     click.echo()
     origins = list(numbers["origins"])
     columns, count, missing = draw(console, named, origins)
-    if len(numbers["by_class"]) > CLASSES or columns < len(origins):
-        click.echo(f"Random samples of {len(classes)} of {len(numbers['by_class']):,} classes and {columns} of {len(origins)} "
-                   "origins; --html FILE shows more.")
+    shown = [f"{some} of {every:,} {name}" for name, some, every in (
+        ("classes", len(classes), len(numbers["by_class"])), ("origins", columns, len(origins))) if some < every]
+    if shown:
+        click.echo(f"Random samples of {' and '.join(shown)}; --html FILE shows more.")
     if missing:
         say(f"{missing:,} of {count:,} pictures are grey: the images are not under {rows.root}, or cannot be read. "
             "If they moved, give their folder with --root.")

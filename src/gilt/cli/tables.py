@@ -88,8 +88,8 @@ def _known(output: Path, root: Path, afresh: bool) -> "ImageTable | None":
     try:
         table = ImageTable.load(output)
     except TableError as error:
-        raise click.UsageError(f"{output} is there, and is no table to go on from or to write over ({error}): name another file, "
-                               "or delete it") from None
+        raise click.UsageError(f"{output} is there, and is no table to go on from or to write over ({error}): name another "
+                               "file, or delete it") from None
     return table if table.root.resolve() == root.resolve() and not afresh else None
 
 

@@ -5,6 +5,7 @@ smallest scale that gives them), so a fact costs about the same for a thumbnail 
 
 Shapes: H W pixels of the reduced picture.
 """
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _STANDARD = np.array([16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60
 _SCALES = np.array([5000 / q if q < 50 else 200 - 2 * q for q in range(1, 101)])
 _TABLES = np.clip((_STANDARD * _SCALES[:, None] + 50) // 100, 1, 255)  # (100, 64), by quality - 1
 _ROUGH = np.hypot(*np.mgrid[:WAVES, :WAVES]).astype(np.float32) ** 0.5  # photographs fall off as 1/f: half of it is undone
+SEAM = 1.1  # a dividing line this much sharper than nine in ten of the other lines divides pictures
 GRIDS = ((2, 2), (2, 3), (3, 2), (3, 3), (4, 4))
 
 
@@ -72,14 +74,16 @@ def statistics(pixels: np.ndarray, luma: np.ndarray) -> dict[str, float]:
     channel. sharpness: standard deviation of the Laplacian over contrast. flat: part of pixels equal to their right and
     lower neighbours. seam: see `grid_of`.
     """
-    red, green, blue = pixels.mean((0, 1))
+    planes = [np.ascontiguousarray(pixels[..., channel]) for channel in range(3)]  # numpy is slow along an axis of 3
+    red, green, blue = (plane.mean() for plane in planes)
+    spread = functools.reduce(np.maximum, planes) - functools.reduce(np.minimum, planes)
     contrast = float(luma.std())
     inner = luma[1:-1, 1:-1]
     laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
     right, below = np.abs(np.diff(luma, axis=1)), np.abs(np.diff(luma, axis=0))
     same = (right[:-1] < 1 / 254) & (below[:, :-1] < 1 / 254)
     return {"brightness": float(luma.mean()), "contrast": contrast, "red": float(red), "green": float(green),
-            "blue": float(blue), "saturation": float((pixels.max(2) - pixels.min(2)).mean()),
+            "blue": float(blue), "saturation": float(spread.mean()),
             "sharpness": float(laplacian.std() / contrast) if inner.size and contrast > 1e-3 else 0.0,
             "flat": float(same.mean()) if same.size else 1.0, "seam": grid_of(right, below)[1]}
 
@@ -89,12 +93,12 @@ def grid_of(right: np.ndarray, below: np.ndarray) -> tuple[tuple[int, int], floa
 
     `right` and `below` are absolute differences of neighbouring pixels, (H, W - 1) and (H - 1, W). The score is how much
     sharper the weakest piece of a dividing line is than nine in ten of the other lines: at most 1 or so for one picture,
-    2 and more where pictures meet.
+    2 and more where pictures meet. Of several grids above SEAM the one of the most parts counts: 4 x 4 is 2 x 2 as well.
     """
     scores = {}
     for rows, columns in GRIDS:
         scores[rows, columns] = min(_lines(right, columns, rows), _lines(below.T, rows, columns))
-    best = max(scores, key=lambda grid: (scores[grid], grid))
+    best = max(scores, key=lambda grid: (scores[grid] > SEAM, grid if scores[grid] > SEAM else (0, 0), scores[grid]))
     return best, float(scores[best])
 
 

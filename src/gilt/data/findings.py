@@ -16,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low", "none")
 class Finding:
     """One defect of a table.
 
-    `check` names the check that found it (its page: docs/defects.md), `severity` is high (results would be wrong),
+    `check` names the check that found it (its page: docs/defects/), `severity` is high (results would be wrong),
     medium, low (look at it) or none (measured, and all is well), `score` the check's own measure in [0, 1], `meaning` a
     sentence for somebody who has never heard of it, `remedy` what to do. `rows` are the paths concerned; `groups` are
     lists of paths that belong together (duplicates, leaks); `details` are the numbers behind it.

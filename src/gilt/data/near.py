@@ -70,7 +70,7 @@ def near_pairs(table: ImageTable, *, same: float = SAME, progress: Progress | No
     hashes = np.frombuffer(bytes.fromhex("".join(frame["phash"].iloc[rows])), np.int8).reshape(len(rows), -1)
     proposed, mirrored = propose(hashes)
     looked_at = np.unique(proposed)
-    thumbs, readable = thumbnails([table.root / path for path in frame["path"].to_numpy()[rows[looked_at]]], progress)
+    thumbs, readable = thumbnails(table.root, frame["path"].to_numpy()[rows[looked_at]], progress)
     places = np.searchsorted(looked_at, proposed)
     both = readable[places].all(1)
     score = np.zeros(len(proposed), np.float32)
@@ -93,29 +93,37 @@ def near_groups(table: ImageTable, *, same: float = SAME, progress: Progress | N
 
 
 def propose(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return candidate pairs int64 (P, 2), first < second, of hashes int8 (N, D), and whether each is alike mirrored (P,)."""
+    """Return candidate pairs int64 (P, 2), first < second, of hashes int8 (N, D), and whether each is alike mirrored (P,).
+
+    A pair is a row and one of its MOST likeliest partners, as they stand or mirrored. Memory grows with N, not with pairs.
+    """
+    count = len(hashes)
     vectors = hashes.astype(np.float32)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
-    found = [np.empty((0, 4))]
+    like = np.full((count, MOST), LIKE, np.float32)
+    partner = np.full((count, MOST), -1, np.int64)  # twice the row, and one more where mirrored
     for queries, members in _blocks(vectors):
         base = vectors[members].T
-        for mirrored in (False, True):
-            like = (vectors[queries] * _MIRROR if mirrored else vectors[queries]) @ base
-            like[queries[:, None] == members[None, :]] = -1
-            near, which = np.nonzero(like >= LIKE)
-            found.append(np.stack([queries[near], members[which], np.full(len(near), mirrored), like[near, which]], 1))
-    return _likeliest(np.concatenate(found), len(hashes))
-
-
-def _likeliest(found: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's MOST likeliest partners of (query, member, mirrored, like) float64 (F, 4), each pair once."""
-    order = np.lexsort((-found[:, 3], found[:, 0]))
-    query = found[order, 0].astype(np.int64)
-    rank = np.arange(len(order)) - np.searchsorted(query, query)
-    kept = found[order[rank < MOST]]
-    pairs = np.sort(kept[:, :2].astype(np.int64), 1)
-    keys = np.unique((pairs[:, 0] * count + pairs[:, 1]) * 2 + kept[:, 2].astype(np.int64))
+        for mirrored in (0, 1):
+            score = (vectors[queries] * _MIRROR if mirrored else vectors[queries]) @ base
+            score[queries[:, None] == members[None, :]] = -1
+            hit = score.max(1) >= like[queries].min(1)
+            _keep_likeliest(like, partner, queries[hit], score[hit], 2 * members + mirrored)
+    row, place = np.nonzero(partner >= 0)
+    other, mirrored = np.divmod(partner[row, place], 2)
+    keys = np.unique((np.minimum(row, other) * count + np.maximum(row, other)) * 2 + mirrored)
     return np.stack(np.divmod(keys // 2, count), 1), (keys % 2).astype(bool)
+
+
+def _keep_likeliest(like: np.ndarray, partner: np.ndarray, rows: np.ndarray, score: np.ndarray, names: np.ndarray) -> None:
+    """Take into `like` and `partner` (N, MOST), in place, what beats them among `score` (R, M) of `rows` with `names` (M,)."""
+    if not len(rows):
+        return
+    best = np.argpartition(-score, min(MOST, len(names)) - 1, axis=1)[:, :MOST]
+    likes = np.concatenate([like[rows], np.take_along_axis(score, best, 1)], 1)
+    partners = np.concatenate([partner[rows], names[best]], 1)
+    kept = np.argpartition(-likes, MOST - 1, axis=1)[:, :MOST]
+    like[rows], partner[rows] = np.take_along_axis(likes, kept, 1), np.take_along_axis(partners, kept, 1)
 
 
 def _blocks(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -128,7 +136,7 @@ def _blocks(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return
     from sklearn.cluster import MiniBatchKMeans
 
-    cells = int(np.sqrt(count))
+    cells = int(2 * np.sqrt(count))
     sample = np.random.default_rng(0).permutation(count)[:50 * cells]
     centres = MiniBatchKMeans(cells, random_state=0, batch_size=4096, n_init=1, max_iter=20).fit(
         vectors[sample]).cluster_centers_
@@ -160,14 +168,14 @@ def _cell_blocks(own: np.ndarray, nearest: np.ndarray, vectors: np.ndarray,
                 yield queries[i:i + 1000], members
 
 
-def thumbnails(paths: list[Path], progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return luma uint8 (N, S, S) of image files, decoded in parallel, and a mask (N,) of those that could be read."""
+def thumbnails(root: Path, paths: np.ndarray, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return luma uint8 (N, S, S) of images under `root`, decoded in parallel, and a mask (N,) of those that could be read."""
     out = np.zeros((len(paths), SIDE, SIDE), np.uint8)
     readable = np.zeros(len(paths), bool)
 
     def one(i: int) -> None:
         try:
-            with open_image(paths[i]) as image:
+            with open_image(root / paths[i]) as image:
                 out[i] = np.round(small(np.asarray(reduced(image, 2 * SIDE), np.float32) @ LUMA, SIDE))
                 readable[i] = True
         except UNREADABLE:

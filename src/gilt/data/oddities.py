@@ -10,14 +10,14 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from gilt.data.checks import Evidence
-from gilt.data.facts import GRIDS, LUMA, grid_of, reduced
+from gilt.data.checks import Evidence, SkippedError
+from gilt.data.facts import GRIDS, LUMA, SEAM, grid_of, reduced
 from gilt.data.findings import Finding
 from gilt.data.pixels import UNREADABLE, open_image, plain_rgb, upright
 
-SEAM = 1.1  # a dividing line this much sharper than nine in ten of the other lines
 LEAST = 64  # pixels of the shorter side below which an image is too small to be several
 MARKED = 300  # images of an origin that are looked at for marks
+EVERY = 20_000  # rows of an origin that are all looked at once a mark is found in its sample
 STEP = 10 / 255  # a smaller change of brightness is no edge
 COMMON = 0.25  # a mark's edges stand at the same pixels, the same way round, in a quarter of the images at least
 PLACES = ("top left", "top right", "bottom left", "bottom right", "top strip", "bottom strip")
@@ -27,6 +27,8 @@ def grid(evidence: Evidence) -> list[Finding]:
     """Find images that are a grid of several pictures, as some generators return four at once."""
     seam = evidence.statistic("seam")["seam"]
     large = evidence.frame[["width", "height"]].min(axis=1) >= LEAST
+    if not large.any():
+        raise SkippedError(f"no image has {LEAST} pixels on its shorter side")
     rows = evidence.frame[(seam > SEAM) & large]
     if not len(rows):
         return []
@@ -54,33 +56,40 @@ def watermark(evidence: Evidence) -> list[Finding]:
     After Dekel et al. 2017 ("On the effectiveness of visible watermarks"), who recover a mark from the gradients that a
     collection has in common.
     """
-    findings = []
+    findings, looked_at = [], 0
     for origin, rows in evidence.frame.groupby("origin", sort=False):
         sample = rows.sample(min(MARKED, len(rows)), random_state=evidence.seed)
         side = int(min(128, sample[["width", "height"]].min(axis=1).quantile(0.1) // 3))
         if len(sample) < 20 or side < 24:
             continue
-        paths = [evidence.table.root / path for path in sample["path"]]
-        steps = _corner_steps(paths, side)
-        for i, place in enumerate(PLACES):
-            found = _common(steps[:, i])
-            if found is not None:
-                findings.append(_marked(str(origin), place, side, sample, found))
+        looked_at += len(sample)
+        steps = _corner_steps([evidence.table.root / path for path in sample["path"]], side)
+        for i in range(len(PLACES)):
+            mark = _common(steps[:, i])
+            if mark is not None:
+                findings.append(_marked(evidence, str(origin), rows if len(rows) <= EVERY else sample, i, mark))
+    if not looked_at:
+        raise SkippedError("no origin has 20 images of 72 pixels or more")
     return findings
 
 
-def _marked(origin: str, place: str, side: int, sample: pd.DataFrame, found: tuple[np.ndarray, tuple[int, ...]]) -> Finding:
-    part, box = found
-    rows = sample["path"][part > 0.4]
-    edge = place.split()[0]
-    depth = box[2] if edge == "top" else side - box[0]
+def _marked(evidence: Evidence, origin: str, rows: pd.DataFrame, place: int, mark: np.ndarray) -> Finding:
+    """Return the finding on a mark, with those of `rows` that bear it."""
+    side, name = mark.shape[-1], PLACES[place]
+    paths = [evidence.table.root / path for path in rows["path"]]
+    part = np.concatenate([_borne(_corner_steps(paths[i:i + 200], side)[:, place], mark) for i in range(0, len(paths), 200)])
+    bearers = rows["path"][part > 0.4]
+    down, across = np.nonzero(mark.any(0))
+    edge = name.split()[0]
+    depth = int(down.max()) + 1 if edge == "top" else side - int(down.min())
     return Finding(
-        "watermark", "high" if len(rows) > len(sample) / 5 else "medium", len(rows) / len(sample),
-        f"{len(rows):,} of {len(sample):,} {origin} images that were looked at have the same mark at the {place}: a signature, "
+        "watermark", "high" if len(bearers) > len(rows) / 5 else "medium", len(bearers) / len(rows),
+        f"{len(bearers):,} of {len(rows):,} {origin} images that were looked at have the same mark at the {name}: a signature, "
         "a credential or a frame. A detector needs nothing else to recognise them, and recognises nothing without it.",
         f"Look at them, and crop the mark off all images of every origin: gilt clean --set crop.{edge}={depth}. Then level "
-        "their sizes: --set equalise=true.", tuple(rows),
-        details={"origin": origin, "place": place, "looked_at": len(sample), "corner_pixels": side, "box": list(box)})
+        "their sizes: --set equalise=true.", tuple(bearers),
+        details={"origin": origin, "place": name, "looked_at": len(rows), "corner_pixels": side,
+                 "box": [int(down.min()), int(across.min()), int(down.max()) + 1, int(across.max()) + 1]})
 
 
 def _corner_steps(paths: list[Path], side: int) -> np.ndarray:
@@ -110,8 +119,8 @@ def _corner_steps(paths: list[Path], side: int) -> np.ndarray:
     return out
 
 
-def _common(steps: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
-    """Return (part (N,) of the common edges that each image has, box of pixels) of a mark in steps (N, 2, k, k), or None.
+def _common(steps: np.ndarray) -> np.ndarray | None:
+    """Return the mark int8 (2, k, k) in steps (N, 2, k, k): which way brightness steps where it does so in many; or None.
 
     A mark is a cell of 8 x 8 pixels or more in which an eighth of the pixels have a common edge.
     """
@@ -121,9 +130,12 @@ def _common(steps: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]] | None:
     dense = uniform_filter(common.any(0).astype(np.float32), 8, mode="constant")
     if dense.max() < 1 / 8 or common.sum() < 12:
         return None
-    rows, columns = np.nonzero(dense >= 1 / 16)
-    part = (steps[:, common] * np.sign(mean[common])).mean(1)
-    return part, (int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+    return (np.sign(mean) * (common & (dense >= 1 / 16))).astype(np.int8)
+
+
+def _borne(steps: np.ndarray, mark: np.ndarray) -> np.ndarray:
+    """Return (N,) in [-1, 1]: the part of a mark's edges that each image's steps (N, 2, k, k) have."""
+    return (steps[:, mark != 0] * mark[mark != 0]).mean(1)
 
 
 def out_of_context(evidence: Evidence) -> list[Finding]:
@@ -138,6 +150,8 @@ def out_of_context(evidence: Evidence) -> list[Finding]:
                              values["blue"] - values["green"], values["saturation"], np.log(values["sharpness"] + 0.02),
                              np.log(values["flat"] + 0.02)]).astype(float)
     far = pd.Series(0.0, frame.index)
+    if frame["origin"].value_counts().max() < 50:
+        raise SkippedError("no origin has 50 images")
     for _, index in frame.groupby("origin", sort=False).indices.items():
         if len(index) >= 50:
             far.iloc[index] = _farness(space[index], evidence.seed)

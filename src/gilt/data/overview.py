@@ -69,6 +69,12 @@ def ends(rows: list[Any], most: int = 12) -> tuple[list[Any], list[Any], int]:
     return (rows, [], 0) if len(rows) <= 2 * most else (rows[:most], rows[-most:], len(rows) - 2 * most)
 
 
+def largest(by_class: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return the rows of the `most` largest classes; the row of images without a class, where there is one, is the last."""
+    named, none = [row for row in by_class if row["class"] is not None], [row for row in by_class if row["class"] is None]
+    return [*named[:most - len(none)], *none]
+
+
 def _order(counts: pd.Series, first: tuple[str, ...] = ()) -> dict[str, int]:
     """Return name -> count: the names of `first` before the others, then the most frequent first, then by name."""
     place = {name: i for i, name in enumerate(first)}

@@ -44,7 +44,7 @@ def shortcuts(evidence: Evidence) -> list[Finding]:
         sets = {**METADATA, "all but file size": tuple(c for name, cs in METADATA.items() if name != "file size" for c in cs),
                 "all metadata": tuple(c for cs in METADATA.values() for c in cs)}
         scores = told(facts, labels, sets, evidence)
-        findings.append(_metadata_finding(target, scores, labels))
+        findings.append(_metadata_finding(target, scores))
     if not findings:
         raise SkippedError("there is one origin and one class only")
     return findings
@@ -69,7 +69,7 @@ def pixel_shortcuts(evidence: Evidence) -> list[Finding]:
     return [_pixel_finding(scores, detail, labels)]
 
 
-def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]], labels: pd.Series) -> Finding:
+def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]]) -> Finding:
     coded = scores["all but file size"]
     size = scores["file size"]
     best = max((name for name in METADATA), key=lambda name: scores[name]["auroc"])
@@ -88,7 +88,7 @@ def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]], labe
                         "with more detail need more bytes.")
     return Finding("shortcuts", severity, worst, meaning,
                    "Give all images the same encoding: gilt clean --set equalise=true. Then train and judge on those.",
-                   details={"target": target, "n": len(labels), "auroc": dict(scores)})
+                   details={"target": target, "n": coded["n"], "auroc": dict(scores)})
 
 
 def _pixel_finding(scores: Mapping[str, Mapping[str, Any]], detail: pd.Series, labels: pd.Series) -> Finding:
@@ -103,7 +103,7 @@ def _pixel_finding(scores: Mapping[str, Mapping[str, Any]], detail: pd.Series, l
     return Finding("pixel-shortcuts", severity, scores[best]["auroc"], meaning,
                    "Report this baseline beside a detector's result, and test on other generators (gilt split --set "
                    "'hold_out=[...]').",
-                   details={"target": "origin", "n": len(labels), "auroc": dict(scores), "finest_detail": {
+                   details={"target": "origin", "n": scores[best]["n"], "auroc": dict(scores), "finest_detail": {
                        str(name): {"mean": float(row["mean"]), "n": int(row["count"])} for name, row in means.iterrows()}})
 
 
@@ -196,7 +196,8 @@ def _said(score: Mapping[str, Any]) -> str:
 def _detail(evidence: Evidence) -> pd.Series:
     """Return the part of energy in the finest half of frequencies, as log10, of a sample of rows, at their own resolution."""
     frame = evidence.frame
-    rows = frame.sample(frac=1, random_state=evidence.seed).groupby("origin", sort=False).head(DECODED // 2)
+    shuffled = frame.sample(frac=1, random_state=evidence.seed)
+    rows = shuffled.groupby(shuffled["origin"] == REAL).head(DECODED // 2)
     paths = [evidence.table.root / path for path in rows["path"]]
     with ThreadPoolExecutor() as pool:
         values = list(pool.map(fine_energy, paths))

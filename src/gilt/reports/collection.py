@@ -1,4 +1,5 @@
 """The page of a collection: its numbers and random samples by class and origin, in one HTML file that opens offline."""
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 import gilt
-from gilt.data.overview import overview, sampled
+from gilt.data.overview import largest, overview, sampled
 from gilt.data.table import ImageTable
 from gilt.files import write_text
 from gilt.reports.plots import COLOURS, svg
 from gilt.reports.sections import class_name, headline, sections, size_text
 from gilt.reports.thumbs import is_placeholder, thumbnail_uris
 
+log = logging.getLogger(__name__)
 CLASSES, ORIGINS, PICTURES = 30, 12, 480  # shown at most; 480 thumbnails of 96 pixels stay below 5 MB, noise included
 SIDE = 96
 
@@ -28,18 +30,18 @@ def show(table: ImageTable, *, to: Path | str, samples: int = 6, seed: int = 0, 
     class and origin. `every` lists all classes, not only the largest and smallest. Images that are gone are shown as such.
     """
     numbers = overview(table)
-    largest = list(numbers["origins"])[:len(COLOURS)]
+    origins = list(numbers["origins"])[:len(COLOURS)]
     page = _template().render(
         numbers=numbers, name=table.root.name or str(table.root), version=gilt.__version__, seed=seed,
         headline=headline(numbers), sections=sections(numbers, every=every), **_samples(table, numbers, samples, seed),
-        histograms=_histograms(table, largest), key=list(zip(largest, COLOURS, strict=False)))
+        histograms=_histograms(table, origins), key=list(zip(origins, COLOURS, strict=False)))
     write_text(to, page)
     return Path(to)
 
 
 def _samples(table: ImageTable, numbers: Mapping[str, Any], samples: int, seed: int) -> dict[str, Any]:
     """Return what the template shows as pictures: rows of classes, cells of origins, each a list of (uri, path)."""
-    origins, classes = list(numbers["origins"])[:ORIGINS], numbers["by_class"][:CLASSES]
+    origins, classes = list(numbers["origins"])[:ORIGINS], largest(numbers["by_class"], CLASSES)
     each = max(1, min(samples, PICTURES // max(1, len(origins) * len(classes)))) if samples else 0
     drawn = sampled(table, samples=each, seed=seed, classes=[row["class"] for row in classes], origins=origins) if each else {}
     paths = [path for by in drawn.values() for origin in origins for path in by.get(origin, ())]
@@ -49,9 +51,12 @@ def _samples(table: ImageTable, numbers: Mapping[str, Any], samples: int, seed: 
     rows = [{"name": class_name(row["class"]), "all": row["all"],
              "cells": [[next(waiting) for _ in drawn[row["class"]].get(origin, ())] for origin in origins]}
             for row in classes] if each else []
-    side = max(SIDE // 2, min(SIDE, 840 // max(1, each * len(origins)) - 4))  # all of a class stand on one line if they can
-    return {"rows": rows, "origins": origins, "each": each, "side": side, "drawn": len(pictures),
-            "missing": sum(is_placeholder(picture["uri"]) for picture in pictures)}
+    side = max(SIDE // 2, min(SIDE, 800 // max(1, each * len(origins)) - 4))  # all of a class stand on one line if they can
+    missing = sum(is_placeholder(picture["uri"]) for picture in pictures)
+    if missing:
+        log.warning("%d of the page's %d pictures are missing: the images are not under %s, or cannot be read", missing,
+                    len(pictures), table.root)
+    return {"rows": rows, "origins": origins, "each": each, "side": side, "drawn": len(pictures), "missing": missing}
 
 
 def _histograms(table: ImageTable, origins: list[str]) -> list[str]:

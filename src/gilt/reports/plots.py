@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from gilt.data.pixels import UNREADABLE, open_image
 from gilt.evaluation.metrics import spoken
+from gilt.reports.thumbs import thumbnail
 from gilt.studies.compare import Effect
 from gilt.studies.store import TrialRecord
 
@@ -118,21 +118,17 @@ def sample_sheet(rows: Mapping[str, Mapping[str, Sequence[Path]]], *, tile: int 
             y = 18 + row * (tile + 2)
             draw.text((2, y + tile // 2 - 6), name[:14], fill="black", font=font)
             for column, path in enumerate(by_origin.get(origin, ())):
-                sheet.paste(thumbnail(path, tile), (x + column * (tile + 2), y))
+                sheet.paste(_tile(path, tile), (x + column * (tile + 2), y))
         x += wide[origin] * (tile + 2) + gap
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def thumbnail(path: Path, size: int) -> Image.Image:
+def _tile(path: Path, size: int) -> Image.Image:
     """Return an image fitted into size x size pixels on grey; a plain grey tile where it cannot be read."""
-    try:
-        with open_image(path) as image:
-            image.draft("RGB", (size, size))
-            return ImageOps.pad(image.convert("RGB"), (size, size), color="#e2e2e2")
-    except UNREADABLE:
-        return Image.new("RGB", (size, size), "#e2e2e2")
+    image = thumbnail(path, size) or Image.new("RGB", (size, size), "#e2e2e2")
+    return ImageOps.pad(image, (size, size), color="#e2e2e2")
 
 
 def _colours(count: int) -> list[str]:

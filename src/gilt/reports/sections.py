@@ -57,12 +57,13 @@ def _splits(numbers: Mapping[str, Any]) -> Section:
 def _classes(numbers: Mapping[str, Any], every: bool) -> Section:
     names, header = _columns(numbers)
     cells = partial(_cells, names=names, header=header)
-    first, last, between = (numbers["by_class"], [], 0) if every else ends(numbers["by_class"], ENDS)
+    named, none = [row for row in numbers["by_class"] if row["class"] is not None], numbers["by_class"][numbers["classes"]:]
+    first, last, between = (named, [], 0) if every else ends(named, ENDS)
     rows: list[list[Any]] = [[class_name(row["class"]), *cells(row)] for row in first]
     if between:
         rows.append([f"... {between:,} more", *[None] * len(header)])
-        rows += [[class_name(row["class"]), *cells(row)] for row in last]
-    note = f"The {len(first)} largest and the {len(last)} smallest of {len(numbers['by_class']):,} classes." if between else ""
+    rows += [[class_name(row["class"]), *cells(row)] for row in (*last, *none)]
+    note = f"The {len(first)} largest and the {len(last)} smallest of {len(named):,} classes." if between else ""
     return Section("Classes and origins", ["class", *header], rows, note)
 
 
