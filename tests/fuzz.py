@@ -304,7 +304,7 @@ def no_images(images: dict[str, bytes], rng: np.random.Generator) -> Iterator[tu
     yield "text.png", b"just text\n" * 20
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("a.jpg", images["rgb.jpg"])
+        archive.writestr(zipfile.ZipInfo("a.jpg"), images["rgb.jpg"])  # no time of day
     yield "zip.jpg", file.getvalue()
     yield "pdf.jpg", b"%PDF-1.4\n%%EOF\n"
     for kind, head in {"jpg": b"\xff\xd8\xff\xe0", "png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF89a", "webp": b"RIFF\0\0\0\0WEBP",

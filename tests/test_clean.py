@@ -125,6 +125,12 @@ def test_an_image_made_from_another_splits_photograph_is_left_out_and_the_photog
     assert reasons(result) == {"p": None, "g": "source-leaks: made from a test image (p)"}
 
 
+def test_a_generated_image_that_only_looks_like_a_test_photograph_is_left_out_too():
+    table = rows_of(("p wren real test", {}), ("g wren painter train", {}))
+    assert reasons(clean(table, audit_of(table, found("source-leaks", "pg")))) == {
+        "p": None, "g": "source-leaks: looks the same as a test image"}
+
+
 @pytest.mark.parametrize("check", ["exact-duplicates", "near-duplicates", "leaks"])
 def test_an_image_made_from_a_copy_of_a_test_photograph_is_still_recognised(check):
     table = rows_of(("train/p wren real train", {}), ("test/p wren real test", {}),

@@ -48,7 +48,8 @@ def run(*words, cwd) -> Ran:
     assert "Traceback" not in text
     assert "Warning" not in text
     kibibytes = int(text.rstrip().rsplit("memory ", 1)[1])
-    return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), text, kibibytes // (1024 if sys.platform != "darwin" else 1024 ** 2))
+    output = done.stdout.decode("utf-8", "replace")
+    return Ran(done.returncode, output, text, kibibytes // (1024 if sys.platform != "darwin" else 1024 ** 2))
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +139,13 @@ def test_an_audit_goes_through_with_every_check(world, scanned, table):
     assert found.of("near-duplicates", "shortcuts", "pixel-shortcuts")
 
 
-def test_looking_for_marks_and_shortcuts_never_warns(table):
+def test_looking_at_the_pictures_themselves_never_warns(table):
     """In this process, where warnings are errors."""
     frame = table.usable.frame
-    found = audit(table.usable.take(frame[["width", "height"]].min(axis=1).between(72, 5_000).to_numpy()))
-    assert set(found.skipped) <= {"leaks", "source-leaks"}
+    found = audit(table.usable.take(frame[["width", "height"]].min(axis=1).between(72, 5_000).to_numpy()),
+                  checks=("near-duplicates", "watermark", "grid", "out-of-context", "blurred"))
+    assert not found.skipped
+    assert found.of("near-duplicates")
 
 
 def test_readable_images_have_pixels(tmp_path, table):
@@ -197,13 +200,11 @@ def test_every_kind_of_image_can_be_cropped_in_its_own_format(tmp_path, world, t
     assert len(new) == len(new.usable) + len(left_out)
 
 
-def test_the_samples_own_photographs_survive_bit_flips_or_are_refused(tmp_path):
-    folder = SHARED / "grocery"
-    photographs = sorted(folder.rglob("*.jpg"))[:3] if folder.is_dir() else []
-    if not photographs:
-        pytest.skip("no photographs beside this checkout")
+@pytest.mark.shared
+@pytest.mark.skipif(not (SHARED / "data" / "grocery").is_dir(), reason="needs ../shared/data/grocery")
+def test_photographs_with_flipped_bits_are_read_or_refused_with_a_reason(tmp_path):
     rng = np.random.default_rng(0)
-    for photograph in photographs:
+    for photograph in sorted((SHARED / "data" / "grocery").rglob("*.jpg"))[:4]:
         data = bytearray(photograph.read_bytes())
         for i in range(10):
             data[int(rng.integers(len(data)))] ^= 1 << i % 8
@@ -211,6 +212,7 @@ def test_the_samples_own_photographs_survive_bit_flips_or_are_refused(tmp_path):
             path.write_bytes(data[:len(data) * (20 - i) // 20])
             facts = read_facts(path)
             assert facts["excluded"] or all(np.isfinite(facts[name]) for name in STATISTICS)
+            assert i == 0 or facts["excluded"].startswith("unreadable: ")  # cut short
 
 
 @pytest.mark.parametrize("name, reason", [
@@ -287,3 +289,11 @@ def test_other_processes_say_the_same_of_bad_files(tmp_path, world, monkeypatch)
     here = gilt.scan(tmp_path / "small")
     monkeypatch.setattr(gather, "MANY", 0)
     pd.testing.assert_frame_equal(gilt.scan(tmp_path / "small", threads=2).frame, here.frame)
+
+
+def test_a_pipe_or_an_immense_file_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "immense.jpg").open("wb") as file:
+        file.truncate(2**30 + 1)  # all hole: it takes no room on disk
+    assert read_facts(tmp_path / "pipe.jpg")["excluded"] == "unreadable: a pipe or device, no file"
+    assert read_facts(tmp_path / "immense.jpg")["excluded"] == "unreadable: larger than 1,024 MB"

@@ -60,3 +60,8 @@ def listed(items: Iterable[object], *, most: int = 12) -> str:
     texts = [str(item) for item in items]
     more = f", ... ({len(texts)} in all)" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 image", "2 images": a count with its noun, which takes an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

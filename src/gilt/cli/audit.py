@@ -60,14 +60,16 @@ def _print(result: "Audit") -> None:
     from rich.text import Text
 
     from gilt.data.shortcuts import summary
+    from gilt.errors import counted
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(f"{result.n:,} images, {len(result.checks)} checks, {len(result)} findings", highlight=False)
+    console.print(f"{counted(result.n, 'image')}, {counted(len(result.checks), 'check')}, {counted(len(result), 'finding')}",
+                  highlight=False)
     for finding in result:
         head = Text.assemble((f"{finding.severity:<7}", f"bold {COLOURS[finding.severity]}"), (finding.check, "bold"),
-                             f"  {len(finding.rows):,} images" if finding.rows else "")
+                             f"  {counted(len(finding.rows), 'image')}" if finding.rows else "")
         console.print("", head, sep="\n")
         texts = [finding.meaning, *([summary(finding)] if "auroc" in finding.details else []), f"-> {finding.remedy}"]
         for text in texts:
@@ -77,4 +79,4 @@ def _print(result: "Audit") -> None:
     if clear:
         console.print(f"\nnothing found: {', '.join(clear)}", highlight=False)
     for name, reason in result.skipped.items():
-        console.print(f"not looked for: {name} ({reason})", highlight=False)
+        console.print(Text(f"not looked for: {name} ({reason})"))

@@ -15,7 +15,7 @@ from gilt.data.findings import Finding, Severity
 from gilt.data.near import SAME, Pairs, near_pairs
 from gilt.data.pixels import Progress
 from gilt.data.table import SPLITS, ImageTable
-from gilt.errors import listed
+from gilt.errors import counted, listed
 
 Check = Callable[["Evidence"], list[Finding]]
 
@@ -81,8 +81,9 @@ def unreadable(evidence: Evidence) -> list[Finding]:
     reasons = rows["excluded"].str.removeprefix("unreadable: ").value_counts().head(20)
     return [Finding(
         "unreadable", "medium", len(rows) / len(evidence.table),
-        f"{len(rows):,} of {len(evidence.table):,} files cannot be read as images ({listed(reasons.index, most=3)}). They are "
-        "left out already. Where one origin or class loses more than others, the comparison is no longer fair.",
+        f"{counted(len(rows), 'file')} of {len(evidence.table):,} cannot be read as images "
+        f"({listed(reasons.index, most=3)}). They are left out already. Where one origin or class loses more than others, "
+        "the comparison is no longer fair.",
         "Get these files again from their source, or delete them; nothing in gilt uses them.",
         tuple(rows["path"]), details={"reasons": reasons.to_dict(), "by_origin": rows["origin"].value_counts().to_dict()})]
 
@@ -95,8 +96,8 @@ def exact_duplicates(evidence: Evidence) -> list[Finding]:
     extra = sum(len(group) - 1 for group in groups)
     return [Finding(
         "exact-duplicates", "medium", extra / len(evidence.frame),
-        f"{extra:,} files are byte for byte the same as another one ({len(groups):,} groups). Copies count an image several "
-        "times, and make every interval narrower than it should be.",
+        f"{counted(extra, 'more file')} with the very bytes of another one ({counted(len(groups), 'group')}). Copies "
+        f"count an image several times, and make every interval narrower than it should be.",
         "Keep one of each group: gilt clean does. Splits keep copies together in any case.",
         _flat(groups), tuple(groups), {"groups": len(groups), "extra": extra})]
 
@@ -114,8 +115,9 @@ def near_duplicates(evidence: Evidence) -> list[Finding]:
     unread = f" {pairs.unread:,} likely pairs could not be checked, because an image is gone." if pairs.unread else ""
     return [Finding(
         "near-duplicates", "medium", extra / len(evidence.frame),
-        f"{extra:,} images show the same picture as another one, in another file ({len(groups):,} groups): saved again, "
-        "resized, mirrored or cropped a little. Look at some: plain shapes on a plain ground can be taken for one another."
+        f"{counted(extra, 'more image')} of a picture that is there in another file ({counted(len(groups), 'group')}): "
+        "saved again, resized, mirrored or cropped a little. Look at some: plain shapes on a plain ground can be taken for "
+        "one another."
         + unread,
         "Keep them together when splitting: gilt split --set 'groups=[\"near\"]'; or keep one of each group: gilt clean.",
         _flat(groups), tuple(groups),
@@ -168,8 +170,8 @@ def source_leaks(evidence: Evidence) -> list[Finding]:
         return []
     return [Finding(
         "source-leaks", "high", len(rows) / max(1, int(generated.sum())),
-        f"{int(made.sum()):,} generated images were made from test photographs and {int(close.sum()):,} more look the same as "
-        "one. Trained on them, a model has seen its exam in disguise.",
+        f"Made from a test photograph: {counted(int(made.sum()), 'generated image')}; {int(close.sum()):,} more with "
+        f"the looks of one. Trained on them, a model has seen its exam in disguise.",
         "Leave these generated images out: gilt split does so for known sources, gilt clean for the others.",
         tuple(rows["path"]), details={"made_from_test": int(made.sum()), "close_to_test": int(close.sum())})]
 
@@ -182,7 +184,7 @@ def class_conflicts(evidence: Evidence) -> list[Finding]:
     rows = _flat(groups)
     return [Finding(
         "class-conflicts", "medium", len(rows) / len(evidence.frame),
-        f"{len(groups):,} pictures stand under more than one class ({len(rows):,} images). At least one label of each is "
+        f"{counted(len(groups), 'picture')} under more than one class ({len(rows):,} images). At least one label of each is "
         "wrong, or the picture shows both; as it is, no model can get them all right.",
         "Look at them and correct the folder or the label; gilt clean leaves them all out.", rows, tuple(groups),
         {"groups": len(groups)})]
@@ -196,8 +198,8 @@ def origin_conflicts(evidence: Evidence) -> list[Finding]:
     rows = _flat(groups)
     return [Finding(
         "origin-conflicts", "high", len(rows) / len(evidence.frame),
-        f"{len(groups):,} pictures stand under more than one origin ({len(rows):,} images): a photograph among the generated "
-        "images, a generated image among the photographs, or a generator that copies what it was trained on.",
+        f"{counted(len(groups), 'picture')} under more than one origin ({len(rows):,} images): a photograph among the "
+        f"generated images, a generated image among the photographs, or a generator that copies what it was trained on.",
         "Look at them: a wrong folder is put right by hand, a copy is no evidence of anything. gilt clean leaves them all out.",
         rows, tuple(groups), {"groups": len(groups)})]
 
@@ -252,8 +254,8 @@ def too_small(evidence: Evidence) -> list[Finding]:
     if not len(rows):
         return []
     return [Finding("too-small", "low", len(rows) / len(frame),
-                    f"{len(rows):,} images are far smaller than the usual {usual:.0f} pixels (shorter side). Enlarged to the "
-                    "same size as the others they look blurred, and a model may learn the blur.",
+                    f"{counted(len(rows), 'image')} far smaller than the usual {usual:.0f} pixels (shorter side). "
+                    f"Enlarged to the same size as the others they look blurred, and a model may learn the blur.",
                     "Leave them out: gilt clean --set 'drop=[\"too-small\"]', or get larger ones.", tuple(rows["path"]),
                     details={"usual_side": usual, "below": 0.35 * usual})]
 
@@ -266,7 +268,7 @@ def too_dark(evidence: Evidence) -> list[Finding]:
     if not len(rows):
         return []
     return [Finding("too-dark", "low", len(rows) / len(evidence.frame),
-                    f"{len(rows):,} images are almost black, almost white or one plain colour. There is nothing in them to "
+                    f"{counted(len(rows), 'image')} almost black, almost white or one plain colour: nothing there to "
                     "learn; the filter of a generator's service returns such images in place of others.",
                     "Look at them; gilt clean --set 'drop=[\"too-dark\"]' leaves them out.", tuple(rows["path"]),
                     details={"dark": int((light["brightness"] < 0.06).sum()), "plain": int((light["contrast"] < 0.015).sum()),
@@ -285,7 +287,8 @@ def blurred(evidence: Evidence) -> list[Finding]:
         return []
     by_origin = {str(k): int(v) for k, v in rows["origin"].value_counts().items()}
     return [Finding("blurred", "low", len(rows) / len(evidence.frame),
-                    f"{len(rows):,} images have no fine detail ({listed(f'{k} {v}' for k, v in by_origin.items())}). Where one "
+                    f"{counted(len(rows), 'image')} without fine detail "
+                    f"({listed(f'{k} {v}' for k, v in by_origin.items())}). Where one "
                     "origin or class has more of them, sharpness itself gives it away.",
                     "Look at them; gilt clean --set 'drop=[\"blurred\"]' leaves them out.", tuple(rows["path"]),
                     details={"by_origin": by_origin})]

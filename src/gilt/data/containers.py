@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from errno import ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from gilt.data.archives import BROKEN, Archive, ParquetFile, Tar, Zip
 from gilt.errors import ImageError, TableError
@@ -18,6 +19,7 @@ from gilt.errors import ImageError, TableError
 ZIPS = (".zip",)
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 PARQUETS = (".parquet",)
+MOST_BYTES = 2**30  # of one plain file
 KEPT = 8  # containers open at a time
 _open: OrderedDict[str, Archive] = OrderedDict()
 _inside: dict[Path, Path] = {}  # folder in a container -> the container, for the last few thousand folders
@@ -36,7 +38,7 @@ def read_image(path: Path) -> bytes:
     """
     try:
         try:
-            return path.read_bytes()
+            return _whole(path)
         except OSError as error:
             found = _container_of(path) if error.errno in (ENOENT, ENOTDIR, ENAMETOOLONG) else None
             if found is None:
@@ -46,6 +48,15 @@ def read_image(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read: {error}") from None
     except BROKEN as error:
         raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _whole(path: Path) -> bytes:
+    facts = path.stat()
+    if not (S_ISREG(facts.st_mode) or S_ISDIR(facts.st_mode)):  # a pipe would never answer
+        raise OSError("a pipe or device, no file")
+    if facts.st_size > MOST_BYTES:
+        raise OSError(f"larger than {MOST_BYTES // 2**20:,} MB")
+    return path.read_bytes()
 
 
 def members(container: Path | str) -> list[tuple[str, int]]:

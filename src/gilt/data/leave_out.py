@@ -121,8 +121,11 @@ def _decide(finding: Finding, rows: _Rows, marks: Marks, config: CleanConfig) ->
         for group in finding.groups:
             yield from _copies(rows.best_first(group, marks), finding.check, rows)
     elif finding.check == "source-leaks":
-        made = [path for path in rows.best_first(finding.rows, marks) if not pd.isna(rows.frame["source"].iat[rows.at[path]])]
-        for path in made:
+        for path in rows.best_first(finding.rows, marks):
+            if pd.isna(rows.frame["source"].iat[rows.at[path]]):
+                if rows.said(path, "origin") != REAL:
+                    yield path, "looks the same as a test image", None
+                continue
             source = rows.said(path, "source")
             split = rows.said(source, "split") if source in rows.at else "None"
             yield path, f"made from a {split} image ({source})" if split in SPLITS else f"made from {source}", None

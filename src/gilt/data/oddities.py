@@ -14,6 +14,7 @@ from gilt.data.checks import Evidence, SkippedError
 from gilt.data.facts import GRIDS, LUMA, SEAM, grid_of, reduced
 from gilt.data.findings import Finding
 from gilt.data.pixels import UNREADABLE, open_image, plain_rgb, upright
+from gilt.errors import counted
 
 LEAST = 64  # pixels of the shorter side below which an image is too small to be several
 MARKED = 300  # images of an origin that are looked at for marks
@@ -34,8 +35,8 @@ def grid(evidence: Evidence) -> list[Finding]:
         return []
     shapes = {path: list(_shape(evidence.table.root / path)) for path in rows["path"]}
     return [Finding("grid", "medium", len(rows) / len(evidence.frame),
-                    f"{len(rows):,} images look like several pictures in a grid. A model then sees four small pictures with a "
-                    "cross between them where the other images show one, and learns the cross.",
+                    f"{counted(len(rows), 'image')} with the look of several pictures in a grid. A model then sees four "
+                    f"small pictures with a cross between them where the other images show one, and learns the cross.",
                     "Cut them into their parts: gilt clean --set grid=finding. Look first: a window or a chequered floor may "
                     "look like one.", tuple(rows["path"]), details={"grids": shapes, "seam_from": SEAM})]
 
@@ -84,8 +85,9 @@ def _marked(evidence: Evidence, origin: str, rows: pd.DataFrame, place: int, mar
     depth = int(down.max()) + 1 if edge == "top" else side - int(down.min())
     return Finding(
         "watermark", "high" if len(bearers) > len(rows) / 5 else "medium", len(bearers) / len(rows),
-        f"{len(bearers):,} of {len(rows):,} {origin} images that were looked at have the same mark at the {name}: a signature, "
-        "a credential or a frame. A detector needs nothing else to recognise them, and recognises nothing without it.",
+        f"The same mark at the {name} of {len(bearers):,} of the {len(rows):,} {origin} images that were looked at: a "
+        "signature, a credential or a frame. A detector needs nothing else to recognise them, and recognises nothing "
+        "without it.",
         f"Look at them, and crop the mark off all images of every origin: gilt clean --set crop.{edge}={depth}. Then level "
         "their sizes: --set equalise=true.", tuple(bearers),
         details={"origin": origin, "place": name, "looked_at": len(rows), "corner_pixels": side,
@@ -161,8 +163,8 @@ def out_of_context(evidence: Evidence) -> list[Finding]:
     rows = frame.loc[order.index]
     screens = int((values.loc[order.index, "flat"] > 0.5).sum())
     return [Finding("out-of-context", "low", len(rows) / len(frame),
-                    f"{len(rows):,} images look unlike the others of their origin, {screens:,} of them with large flat areas, "
-                    "as screenshots and drawings have. The list begins with the strangest.",
+                    f"{counted(len(rows), 'image')} unlike the others of the same origin, {screens:,} of them with "
+                    f"large flat areas, as screenshots and drawings have. The list begins with the strangest.",
                     "Look at them; what does not belong is left out by gilt clean --set 'drop=[\"out-of-context\"]'.",
                     tuple(rows["path"]), details={"flat": screens, "strangeness": [round(v, 2) for v in order.head(50)]})]
 

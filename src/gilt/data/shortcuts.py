@@ -77,17 +77,20 @@ def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]]) -> F
     severity = _severity(max((coded, size), key=lambda score: score["auroc"])["low"], worst)
     if target == "class" and severity == "high":
         severity = "medium"
+    remedy = "Give all images the same encoding: gilt clean --set equalise=true. Then train and judge on those."
     if severity == "none":
         meaning = f"Metadata say nothing about the {target} (AUROC {_said(coded)}; 0.5 is chance)."
+        remedy = "Nothing to do."
+    elif coded["auroc"] == 0.5:
+        meaning = (f"All images are encoded alike: format, size, aspect, quality and mode say nothing about the {target}. The "
+                   f"size of the file still tells it with AUROC {_said(size)}; 0.5 is chance. That is content: images with "
+                   "more detail need more bytes.")
+        remedy = "Nothing to do about the encoding. Report this baseline beside a detector's result."
     else:
         meaning = (f"Without a look at any pixel, {best} alone tells the {target} with AUROC {_said(scores[best])}, all "
                    f"metadata together with {_said(scores['all metadata'])}; 0.5 is chance, 1 gives everything away. A model "
                    "trained on this may learn the file format in place of the picture, and fail on files saved another way.")
-        if coded["auroc"] < 0.6 <= size["auroc"]:
-            meaning += (" Format, size, aspect, quality and mode are level; what the file size still tells is content: images "
-                        "with more detail need more bytes.")
-    return Finding("shortcuts", severity, worst, meaning,
-                   "Give all images the same encoding: gilt clean --set equalise=true. Then train and judge on those.",
+    return Finding("shortcuts", severity, worst, meaning, remedy,
                    details={"target": target, "n": coded["n"], "auroc": dict(scores)})
 
 
