@@ -178,30 +178,28 @@ def source_leaks(evidence: Evidence) -> list[Finding]:
 
 def class_conflicts(evidence: Evidence) -> list[Finding]:
     """Find one picture under two classes."""
-    groups = evidence.groups(evidence.picture, differ="class")
-    if not groups:
-        return []
-    rows = _flat(groups)
-    return [Finding(
-        "class-conflicts", "medium", len(rows) / len(evidence.frame),
-        f"{counted(len(groups), 'picture')} under more than one class ({len(rows):,} images). At least one label of each is "
-        "wrong, or the picture shows both; as it is, no model can get them all right.",
-        "Look at them and correct the folder or the label; gilt clean leaves them all out.", rows, tuple(groups),
-        {"groups": len(groups)})]
+    return _conflicts(evidence, "class", "medium", "At least one label of each is wrong, or the picture shows both; as it is, "
+                      "no model can get them all right.",
+                      "Look at them and correct the folder or the label; gilt clean leaves them all out.")
 
 
 def origin_conflicts(evidence: Evidence) -> list[Finding]:
     """Find one picture as both real and generated, or under two generators."""
-    groups = evidence.groups(evidence.picture, differ="origin")
+    return _conflicts(evidence, "origin", "high", "Each is a photograph among the generated images, a generated image "
+                                "among the "
+                      "photographs, or the work of a generator that copies what it was trained on.",
+                      "Look at them: a wrong folder is put right by hand, a copy is no evidence of anything. gilt clean leaves "
+                      "them all out.")
+
+
+def _conflicts(evidence: Evidence, column: str, severity: Severity, says: str, remedy: str) -> list[Finding]:
+    groups = evidence.groups(evidence.picture, differ=column)
+    rows = _flat(groups)
     if not groups:
         return []
-    rows = _flat(groups)
-    return [Finding(
-        "origin-conflicts", "high", len(rows) / len(evidence.frame),
-        f"{counted(len(groups), 'picture')} under more than one origin ({len(rows):,} images): a photograph among the "
-        f"generated images, a generated image among the photographs, or a generator that copies what it was trained on.",
-        "Look at them: a wrong folder is put right by hand, a copy is no evidence of anything. gilt clean leaves them all out.",
-        rows, tuple(groups), {"groups": len(groups)})]
+    return [Finding(f"{column}-conflicts", severity, len(rows) / len(evidence.frame),
+                    f"{counted(len(groups), 'picture')} under more than one {column} ({len(rows):,} images). {says}", remedy,
+                    rows, tuple(groups), {"groups": len(groups)})]
 
 
 def imbalance(evidence: Evidence) -> list[Finding]:

@@ -19,6 +19,7 @@ from gilt.errors import counted
 LEAST = 64  # pixels of the shorter side below which an image is too small to be several
 MARKED = 300  # images of an origin that are looked at for marks
 EVERY = 20_000  # rows of an origin that are all looked at once a mark is found in its sample
+CORNER = 24  # pixels of a corner at least, which is at most a third of an image
 STEP = 10 / 255  # a smaller change of brightness is no edge
 COMMON = 0.25  # a mark's edges stand at the same pixels, the same way round, in a quarter of the images at least
 PLACES = ("top left", "top right", "bottom left", "bottom right", "top strip", "bottom strip")
@@ -59,10 +60,11 @@ def watermark(evidence: Evidence) -> list[Finding]:
     """
     findings, looked_at = [], 0
     for origin, rows in evidence.frame.groupby("origin", sort=False):
+        rows = rows[rows[["width", "height"]].min(axis=1) >= 3 * CORNER]
+        if len(rows) < 20:
+            continue
         sample = rows.sample(min(MARKED, len(rows)), random_state=evidence.seed)
         side = int(min(128, sample[["width", "height"]].min(axis=1).quantile(0.1) // 3))
-        if len(sample) < 20 or side < 24:
-            continue
         looked_at += len(sample)
         steps = _corner_steps([evidence.table.root / path for path in sample["path"]], side)
         for i in range(len(PLACES)):
@@ -70,7 +72,7 @@ def watermark(evidence: Evidence) -> list[Finding]:
             if mark is not None:
                 findings.append(_marked(evidence, str(origin), rows if len(rows) <= EVERY else sample, i, mark))
     if not looked_at:
-        raise SkippedError("no origin has 20 images of 72 pixels or more")
+        raise SkippedError(f"no origin has 20 images of {3 * CORNER} pixels or more")
     return findings
 
 
