@@ -14,9 +14,10 @@ from scipy.ndimage import gaussian_filter
 import gilt
 from conftest import SHARED
 from gilt.data.audit import CHECKS, audit
+from gilt.data.checks import Evidence
 from gilt.data.facts import jpeg_quality, measure
 from gilt.data.findings import Audit
-from gilt.data.near import near_groups, near_pairs, propose
+from gilt.data.near import Pairs, near_groups, near_pairs, propose
 from gilt.data.scan import scan
 from gilt.data.shortcuts import auroc_interval
 
@@ -119,10 +120,22 @@ def test_leaks_count_the_test_images_that_training_has_seen(folder):
     _, result = findings(folder, "leaks", splits=lambda path: "test" if path in test else "train")
     (leak,) = result
     assert leak.severity == "high" and leak.score == pytest.approx(2 / 3)
-    assert leak.details == {"split": "test", "images": 2, "of": 3, "exact": 1}
+    assert leak.details == {"split": "test", "images": 2, "of": 3, "exact": 1, "chained": 0}
     assert "2 of 3 test images (66.7 %)" in leak.meaning and "among the train images" in leak.meaning
     assert sorted(map(sorted, leak.groups)) == [["real/wren/000.jpg", "real/wren/copy.jpg"],
                                                 ["real/wren/004.jpg", "real/wren/near.jpg"]]
+
+
+def test_a_leak_by_way_of_a_third_image_is_counted_as_such(folder):
+    table = scan(folder, "{origin}/{class}")
+    table = table.with_column("split", ["test" if path < "painter/wren" else "train" for path in table.frame["path"]])
+    evidence = Evidence(table)
+    lone = np.flatnonzero(table.frame["split"] == "test")[:2]
+    train = np.flatnonzero(table.frame["split"] == "train")[:1]
+    chain = np.array([[lone[0], lone[1]], [lone[1], train[0]]])
+    vars(evidence)["pairs"] = Pairs(chain, np.ones(2), 2, 0)  # first and last share nothing but the middle
+    (leak,) = CHECKS["leaks"](evidence)
+    assert leak.details["images"] == 2 and leak.details["chained"] == 1 and "1 by way of a third one" in leak.meaning
 
 
 def test_generated_images_made_from_or_close_to_a_test_photograph_are_found(folder):
@@ -145,6 +158,13 @@ def test_one_picture_under_two_classes_or_two_origins_is_a_conflict(folder):
             ("real/tit/x.jpg", "real/wren/000.jpg"),), "origin-conflicts": (("painter/tit/y.png", "real/tit/002.jpg"),)}
 
 
+def test_an_edit_of_a_photograph_that_says_so_is_no_conflict(folder):
+    put(Image.open(folder / "real" / "tit" / "002.jpg").resize((140, 140)), folder / "painter" / "tit" / "y.png")
+    table = scan(folder, "{origin}/{class}")
+    table = table.with_column("source", table.frame["path"].map({"painter/tit/y.png": "real/tit/002.jpg"}))
+    assert not len(audit(table, checks=["origin-conflicts"]))
+
+
 def test_a_format_that_tells_the_origin_is_a_shortcut(tmp_path):
     for i in range(80):
         origin, ending = ("real", "jpg") if i % 2 else ("painter", "png")
@@ -154,6 +174,47 @@ def test_a_format_that_tells_the_origin_is_a_shortcut(tmp_path):
     auroc = shortcut.details["auroc"]
     assert shortcut.severity == "high" and auroc["format"]["auroc"] == 1 and auroc["format"]["low"] > 0.9
     assert auroc["size"]["auroc"] == 0.5 and "format alone tells the origin" in shortcut.meaning
+
+
+def drawn(count, origins, classes, formats=("JPEG",)):
+    """Return a table of rows that no image stands behind, with hashes of their own."""
+    rng = np.random.default_rng(0)
+    hashes = [rng.integers(-127, 128, 35).astype(np.int8).tobytes().hex() for _ in range(count)]
+    return gilt.ImageTable(pd.DataFrame({
+        "path": [f"{i}.jpg" for i in range(count)], "class": [classes[i % len(classes)] for i in range(count)],
+        "origin": origins, "format": [formats[i % len(formats)] for i in range(count)], "width": 100, "height": 100,
+        "mode": "RGB", "quality": 90, "bytes": rng.integers(1_000, 9_999, count), "sha256": [f"{i:064x}" for i in range(count)],
+        "phash": hashes}), "gone")
+
+
+def test_a_shortcut_shows_however_rare_a_label_is_and_however_many_there_are():
+    rare = drawn(4_900, ["painter" if i < 12 else "real" for i in range(4_900)], ["wren"])
+    rare = rare.with_column("format", np.where(rare.frame["origin"] == "real", "JPEG", "PNG"))
+    (finding,) = audit(rare, checks=["shortcuts"])
+    assert finding.details["auroc"]["format"]["auroc"] == 1 and finding.severity in ("medium", "high")
+    many = drawn(4_800, "real", [f"c{i}" for i in range(400)], ["JPEG", "PNG"])  # each class has one of the two
+    (finding,) = audit(many, checks=["shortcuts"])
+    assert 0.7 < finding.details["auroc"]["format"]["auroc"] < 0.8 and finding.details["n"] == 1_200
+
+
+def test_labels_with_too_few_different_pictures_are_not_judged():
+    table = drawn(40, ["real", "painter"] * 20, ["wren"])
+    assert audit(table, checks=["shortcuts"]).of("shortcuts")[0].details["n"] == 40
+    copies = table.with_column("sha256", [f"{i % 8:064x}" for i in range(40)])
+    assert "10 different pictures" in audit(copies, checks=["shortcuts"]).skipped["shortcuts"]
+
+
+def test_few_images_that_may_tell_by_chance_are_not_called_clear():
+    table = drawn(24, ["real", "painter"] * 12, ["wren"])
+    table = table.with_column("bytes", [(2_400, 2_000)[i % 2] + 90 * (i // 2) for i in range(24)])
+    (finding,) = audit(table, checks=["shortcuts"])
+    assert finding.severity == "none" and finding.score >= 0.6
+    assert "too few images" in finding.meaning and "say nothing" not in finding.meaning
+
+
+def test_several_classes_that_only_chance_tells_are_no_shortcut():
+    found = [audit(drawn(count, "real", ["a", "b", "c"]), checks=["shortcuts"]).findings for count in (60, 63, 66, 69, 90)]
+    assert [finding.severity for (finding,) in found] == ["none"] * 5
 
 
 def test_what_only_chance_tells_has_an_interval_that_holds_chance():
@@ -192,6 +253,32 @@ def signed(picture, box=(96, 110, 156, 154)):
     draw.rectangle(box, outline="white", width=2)
     draw.text((box[0] + 8, box[1] + 8), "made by\npainter", fill="white")
     return picture
+
+
+def test_copies_of_one_picture_bear_no_mark_and_make_nothing_strange(folder):
+    for i in range(70):
+        shutil.copy(folder / "painter" / "wren" / "001.jpg", folder / "painter" / "wren" / f"copy{i}.jpg")
+    _, result = findings(folder, "watermark", "out-of-context")
+    assert not result.of("watermark") and not result.skipped
+    assert len([path for finding in result for path in finding.rows if path.startswith("painter")]) <= 2
+
+
+def test_images_that_are_gone_are_not_reported_as_free_of_marks_and_copies(folder):
+    put(Image.open(folder / "real" / "wren" / "000.jpg").resize((120, 120)), folder / "real" / "wren" / "near.jpg")
+    table = scan(folder, "{origin}/{class}")
+    gone = audit(gilt.ImageTable(table.frame, folder / "gone"))
+    assert "gone or unreadable" in gone.skipped["near-duplicates"] and "can be read" in gone.skipped["watermark"]
+    assert "NaN" not in json.dumps(gone.as_json())
+
+
+def test_a_missing_number_hides_no_stranger(folder):
+    for i in range(3):
+        put(Image.new("RGB", (160, 160), (250, 20 * i, 0)), folder / "real" / "tit" / f"plain{i}.png")
+    table = scan(folder, "{origin}/{class}")
+    frame = table.frame.copy()
+    frame.loc[frame["path"] == "real/tit/002.jpg", "sharpness"] = np.nan
+    (finding,) = audit(gilt.ImageTable(frame, table.root), checks=["out-of-context"])
+    assert {f"real/tit/plain{i}.png" for i in range(3)} <= set(finding.rows) and "real/tit/002.jpg" not in finding.rows
 
 
 @pytest.mark.parametrize("part", [1.0, 0.5])

@@ -29,7 +29,7 @@ QUOTED = {  # page -> what it must say, from the code
                         "sizes, {} to {}, ".format(*(end(across for sizes, _, _ in near.ROUNDS for across, _ in sizes)
                                                      for end in (min, max)))),
     "shortcuts": (f"at most {shortcuts.ROWS:,} rows", f"{shortcuts.FOLDS}-fold", f"({shortcuts.TREES} trees)",
-                  f"fewer than {2 * shortcuts.FOLDS} rows"),
+                  f"fewer than {2 * shortcuts.FOLDS} different pictures"),
     "pixel-shortcuts": (f"at most {shortcuts.DECODED // 2:,} photographs and",
                         f"{shortcuts.CROP} x {shortcuts.CROP} pixels"),
     "watermark": (f"at most {oddities.MARKED} images", f"more than {oddities.STEP * 255:.0f} of 255", f"({oddities.COMMON})"),

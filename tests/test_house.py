@@ -79,10 +79,10 @@ def test_public_names_are_pinned():
     assert gilt.__all__ == sorted([
         "Audit", "BalanceConfig", "Classifier", "CleanConfig", "ConfigError", "Effect", "Evaluation", "Finding", "GiltError",
         "ImageError", "ImageTable", "LayoutError", "Metric", "MissingExtraError", "MixConfig", "ModelError", "PixelCache",
-        "Predictions", "Preprocessing", "SplitConfig", "Store", "StoreError", "Study", "TableError", "TrainConfig",
-        "TrialConfig", "TrialRecord", "__version__", "apply_split", "audit", "balance", "clean", "compare", "create",
-        "evaluate", "folds", "leave_one_generator_out", "list_models", "load_classifier", "mix", "overview", "predict",
-        "report", "run_study", "save_split", "scan", "show", "split", "train", "verify_split"])
+        "Predictions", "Preprocessing", "SplitCheck", "SplitConfig", "Store", "StoreError", "Study", "TableError",
+        "TrainConfig", "TrialConfig", "TrialRecord", "__version__", "apply_split", "audit", "balance", "clean", "compare",
+        "create", "evaluate", "folds", "leave_one_generator_out", "list_models", "load_classifier", "mix", "overview",
+        "predict", "report", "run_study", "save_split", "scan", "show", "split", "train", "verify_split"])
     for public in gilt.__all__:
         assert getattr(gilt, public) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):

@@ -418,3 +418,33 @@ def test_a_table_is_never_changed_by_a_split(patients):
     for settings in ({"groups": "patient"}, {"folds": 3}, {"hold_out": "sd"}, {"years": {"sd": 1, "dalle": 2}}):
         gilt.split(patients, target="origin", **settings)
     pd.testing.assert_frame_equal(patients.frame, before)
+
+
+def tangled(seed: int) -> gilt.ImageTable:
+    """Return a table in which copies, sources, patients, near-duplicates and given splits cross each other at random."""
+    rng = np.random.default_rng(seed)
+    table = fake({"a": 40, "b": 20}, {"a": 30, "b": 30})
+    rows = len(table)
+    sources = [None] * 60 + [str(rng.choice([f"real/a/{rng.integers(40)}.png", f"sd/a/{i % 30}.png", f"gone/{i % 3}.png"]))
+                             for i in range(60)]
+    copies = np.where(rng.random(rows) < 0.1, "copy", table.frame["sha256"])
+    frame = table.frame.assign(sha256=copies, source=sources)
+    frame["origin"] = np.where(frame["origin"] == "real", "real", rng.choice(["sd", "dalle"], rows))
+    frame["patient"] = [None if rng.random() < 0.4 else f"p{rng.integers(20)}" for _ in range(rows)]
+    frame["group"] = [None if rng.random() < 0.7 else f"g{rng.integers(9)}" for _ in range(rows)]
+    frame["split"] = [str(rng.choice(["train", "val", "test"])) if rng.random() < 0.4 else None for _ in range(rows)]
+    return gilt.ImageTable(frame, "/nowhere")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("settings", [
+    {}, {"keep": False}, {"keep": False, "folds": 3}, {"hold_out": "sd"}, {"keep": False, "years": {"sd": 1, "dalle": 2}}],
+    ids=["kept", "afresh", "folds", "hold_out", "years"])
+def test_nothing_leaks_however_rows_are_tangled(seed, settings):
+    table = gilt.split(tangled(seed), target="origin", groups=["near", "patient"], seed=seed, **settings)
+    for column in ("sha256", "patient", "group", "source"):
+        assert not straddling(table, column)
+    used = table.usable.frame
+    assert used["split"].notna().all()
+    found = used["source"].map(used.set_index("path")["split"])
+    assert (found.isna() | (found == used["split"])).all()

@@ -15,7 +15,7 @@ _HOMES = {
     "ImageTable": "data.table", "scan": "data.scan", "split": "data.split", "mix": "data.mix",
     "audit": "data.audit", "Audit": "data.findings", "Finding": "data.findings", "clean": "data.clean",
     "folds": "data.split", "leave_one_generator_out": "data.split", "balance": "data.balance",
-    "save_split": "data.splitfile", "apply_split": "data.splitfile", "verify_split": "data.verify",
+    "save_split": "data.splitfile", "apply_split": "data.splitfile", "verify_split": "data.verify", "SplitCheck": "data.verify",
     "overview": "data.overview", "show": "reports.collection", "PixelCache": "data.pixels",
     "list_models": "models.zoo", "create": "models.zoo",
     "Classifier": "models.classifier", "load_classifier": "models.classifier",

@@ -1,14 +1,17 @@
 """Audit: run every check on a table and gather what they found."""
+import logging
 from collections.abc import Sequence
 
 from gilt.data import checks as rows
 from gilt.data import oddities, shortcuts
 from gilt.data.checks import Check, Evidence, SkippedError
+from gilt.data.containers import is_there
 from gilt.data.findings import Audit, Finding, ranked
 from gilt.data.pixels import Progress
 from gilt.data.table import ImageTable
 from gilt.errors import ConfigError, TableError, listed, near
 
+log = logging.getLogger(__name__)
 CHECKS: dict[str, Check] = {
     "unreadable": rows.unreadable,
     "exact-duplicates": rows.exact_duplicates,
@@ -44,6 +47,9 @@ def audit(table: ImageTable, *, checks: Sequence[str] | None = None, seed: int =
     evidence = Evidence(table, seed, progress)
     if not len(evidence.frame):
         raise TableError(f"the table of {table.root} has no usable row to audit ({len(table):,} are left out)")
+    if not is_there(table.root / evidence.frame["path"].iloc[0]):
+        log.warning("images are not where the table says, such as %s: checks that look at pixels find less or nothing",
+                    table.root / evidence.frame["path"].iloc[0])
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
     for name in names:

@@ -56,6 +56,13 @@ class Evidence:
         first = pd.Series(np.arange(len(self.frame))).groupby(self.content).transform("first").to_numpy()
         return group[first]
 
+    def directly(self, mask: np.ndarray) -> np.ndarray:
+        """Mask the rows with the content of a row in `mask`, or a near-duplicate of one without a third between them."""
+        content = np.unique(self.content[mask])
+        pairs = self.content[self.pairs.rows]
+        near = [pairs[np.isin(pairs[:, side], content), 1 - side] for side in (0, 1)]
+        return np.isin(self.content, np.concatenate([content, *near]))
+
     def statistic(self, *names: str) -> pd.DataFrame:
         """Return columns that a scan measures. Raises SkippedError where the table lacks them."""
         missing = [name for name in names if name not in self.frame.columns or self.frame[name].isna().all()]
@@ -109,16 +116,18 @@ def near_duplicates(evidence: Evidence) -> list[Finding]:
     """
     pairs = evidence.pairs
     if not len(pairs.rows):
+        if pairs.unread:
+            raise SkippedError(f"{counted(pairs.unread, 'likely pair')} could not be compared: an image is gone or unreadable")
         return []
     groups = evidence.groups(pairs.groups(len(evidence.frame)))
     extra = sum(len(group) - 1 for group in groups)
-    unread = f" {pairs.unread:,} likely pairs could not be checked, because an image is gone." if pairs.unread else ""
+    unread = f" {counted(pairs.unread, 'likely pair')} could not be compared: an image is gone or unreadable."
     return [Finding(
         "near-duplicates", "medium", extra / len(evidence.frame),
         f"{counted(extra, 'more image')} of a picture that is there in another file ({counted(len(groups), 'group')}): "
         "saved again, resized, mirrored or cropped a little. Look at some: plain shapes on a plain ground can be taken for "
         "one another."
-        + unread,
+        + (unread if pairs.unread else ""),
         "Keep them together when splitting: gilt split --set 'groups=[\"near\"]'; or keep one of each group: gilt clean.",
         _flat(groups), tuple(groups),
         {"groups": len(groups), "extra": extra, "pairs": len(pairs.rows), "proposed": pairs.proposed, "same_from": SAME})]
@@ -140,16 +149,19 @@ def leaks(evidence: Evidence) -> list[Finding]:
         if not hit.any():
             continue
         exact = int((held & np.isin(evidence.content, evidence.content[lax])).sum())
+        chained = int((hit & ~evidence.directly(lax)).sum())
         groups = evidence.groups(np.where((lax | held) & np.isin(number, shared), number, -1 - np.arange(len(frame))))
         part = hit.sum() / held.sum()
+        third = f" ({chained:,} by way of a third one: look at these)" if chained else ""
         findings.append(Finding(
             "leaks", "high" if strict == "test" else "medium", part,
             f"{int(hit.sum()):,} of {int(held.sum()):,} {strict} images ({100 * part:.1f} %) are also among the "
-            f"{' and '.join(laxer)} images: {exact:,} the same file, the others the same picture in another file. A model may "
-            f"remember them, and its {strict} result is too good by an amount that no one can say afterwards.",
+            f"{' and '.join(laxer)} images: {exact:,} the same file, the others the same picture in another file{third}. A "
+            f"model may remember them, and its {strict} result is too good by an amount that no one can say afterwards.",
             "Leave the copies out of the training rows (gilt clean), or deal the splits anew with the copies kept together "
             "(gilt split --set keep=false --set 'groups=[\"near\"]').",
-            _flat(groups), tuple(groups), {"split": strict, "images": int(hit.sum()), "of": int(held.sum()), "exact": exact}))
+            _flat(groups), tuple(groups), {"split": strict, "images": int(hit.sum()), "of": int(held.sum()), "exact": exact,
+                                           "chained": chained}))
     return findings
 
 
@@ -194,12 +206,21 @@ def origin_conflicts(evidence: Evidence) -> list[Finding]:
 
 def _conflicts(evidence: Evidence, column: str, severity: Severity, says: str, remedy: str) -> list[Finding]:
     groups = evidence.groups(evidence.picture, differ=column)
-    rows = _flat(groups)
+    if column == "origin":
+        groups = _without_own_edits(evidence.frame, groups)
     if not groups:
         return []
+    rows = _flat(groups)
     return [Finding(f"{column}-conflicts", severity, len(rows) / len(evidence.frame),
                     f"{counted(len(groups), 'picture')} under more than one {column} ({len(rows):,} images). {says}", remedy,
                     rows, tuple(groups), {"groups": len(groups)})]
+
+
+def _without_own_edits(frame: pd.DataFrame, groups: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the groups without the generated images that were made from an image of their own group: they may look like it."""
+    rows = frame.drop_duplicates("path").set_index("path")[["source", "origin"]]
+    kept = [tuple(path for path in group if rows.at[path, "source"] not in group) for group in groups]
+    return [group for group in kept if rows.loc[list(group), "origin"].nunique() > 1]
 
 
 def imbalance(evidence: Evidence) -> list[Finding]:
@@ -214,13 +235,14 @@ def imbalance(evidence: Evidence) -> list[Finding]:
             continue
         ratio = counts.max() / counts.min()
         severity: Severity = "medium" if ratio >= 10 else "low"
+        images = "photographs" if column == "class" and (rows["origin"] == REAL).all() else "images"
         most, least = counts.index[0], counts.index[-1]
         remedy = ("Judge by macro F1 or by class, not by accuracy alone; gilt mix --set balance=... resamples, weighs, or "
                   "fills small classes up with generated images." if column == "class" else
                   "Judge by AUROC and balanced accuracy; gilt mix --set share=0.5 takes as many of each.")
         findings.append(Finding(
             "imbalance", severity, 1 - 1 / ratio,
-            f"The largest {column} ({most}, {counts.max():,} images) has {ratio:.1f} times the images of the smallest "
+            f"The largest {column} ({most}, {counts.max():,} {images}) has {ratio:.1f} times the {images} of the smallest "
             f"({least}, {counts.min():,}). A model that always says {most} is right in "
             f"{100 * counts.max() / counts.sum():.0f} % of them.",
             remedy, details={"column": column, "counts": {str(k): int(v) for k, v in counts.items()}}))

@@ -32,6 +32,7 @@ MOST = 10  # pairs proposed a row, in each orientation
 HOPE = 0.5  # correlation at the same size from which other sizes are tried
 SAME = 0.87  # correlation of aligned details from which two pictures are one
 EXACT_ROWS = 5_000  # up to here every row is compared with every other
+MEMBERS = 20_000  # rows that a thousand others are compared with at a time, at most
 NEAREST_CELLS = 6  # beyond: with those of the nearest cells
 SIDE, TEMPLATE = 32, 24
 _FINE = (0.9, 0.95, 1.0, 1.05, 1.11)
@@ -141,31 +142,30 @@ def _blocks(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     centres = MiniBatchKMeans(cells, random_state=0, batch_size=4096, n_init=1, max_iter=20).fit(
         vectors[sample]).cluster_centers_
     lengths = (centres ** 2).sum(1) / 2
-    nearest = np.concatenate([np.argpartition(lengths - vectors[i:i + 4096] @ centres.T, NEAREST_CELLS, 1)[:, :NEAREST_CELLS]
-                              for i in range(0, count, 4096)]).astype(np.int32)
-    own = np.concatenate([(lengths - vectors[i:i + 4096] @ centres.T).argmin(1) for i in range(0, count, 4096)])
-    yield from _cell_blocks(own, nearest, vectors, centres)
+    asked = np.empty((count, NEAREST_CELLS + 1), np.int32)  # the last is the nearest to the mirrored picture
+    own = np.empty(count, np.int32)
+    for part in (slice(i, i + 4096) for i in range(0, count, 4096)):
+        far = lengths - vectors[part] @ centres.T
+        own[part] = far.argmin(1)
+        asked[part, :-1] = np.argpartition(far, NEAREST_CELLS, 1)[:, :NEAREST_CELLS]
+        asked[part, -1] = (lengths - (vectors[part] * _MIRROR) @ centres.T).argmin(1)
+    yield from _cell_blocks(own, asked, cells)
 
 
-def _cell_blocks(own: np.ndarray, nearest: np.ndarray, vectors: np.ndarray,
-                 centres: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield each cell's members, with the rows that have it among their nearest cells as queries, also when mirrored."""
-    lengths = (centres ** 2).sum(1) / 2
-    mirrored = np.concatenate([(lengths - (vectors[i:i + 4096] * _MIRROR) @ centres.T).argmin(1)
-                               for i in range(0, len(vectors), 4096)])
-    asked = np.concatenate([nearest, mirrored[:, None]], 1).ravel()
-    who = np.repeat(np.arange(len(own)), nearest.shape[1] + 1)
-    order = np.argsort(asked, kind="stable")
-    who, asked = who[order], asked[order]
+def _cell_blocks(own: np.ndarray, asked: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each of `count` cells' members, by `own` (N,), with the rows that ask for it, by `asked` (N, Q), as queries."""
+    who = np.repeat(np.arange(len(own), dtype=np.int32), asked.shape[1])
+    order = np.argsort(asked.ravel(), kind="stable")
+    who, wanted = who[order], asked.ravel()[order]
     by_cell = np.argsort(own, kind="stable")
-    cells = np.arange(len(centres))
+    cells = np.arange(count)
     begin, end = (np.searchsorted(own[by_cell], cells, side) for side in ("left", "right"))
-    first, last = (np.searchsorted(asked, cells, side) for side in ("left", "right"))
+    first, last = (np.searchsorted(wanted, cells, side) for side in ("left", "right"))
     for cell in cells:
         members, queries = by_cell[begin[cell]:end[cell]], np.unique(who[first[cell]:last[cell]])
-        if len(members):
+        for j in range(0, len(members), MEMBERS):  # plain images may all be in one cell
             for i in range(0, len(queries), 1000):
-                yield queries[i:i + 1000], members
+                yield queries[i:i + 1000], members[j:j + MEMBERS]
 
 
 def thumbnails(root: Path, paths: np.ndarray, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 Shapes: N images of one origin, k x k pixels of a corner, H W pixels.
 """
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from gilt.errors import counted
 
 LEAST = 64  # pixels of the shorter side below which an image is too small to be several
 MARKED = 300  # images of an origin that are looked at for marks
+FEWEST = 30  # fewer could not show a mark beyond chance, though all bore it
 EVERY = 20_000  # rows of an origin that are all looked at once a mark is found in its sample
 CORNER = 24  # pixels of a corner at least, which is at most a third of an image
 STEP = 10 / 255  # a smaller change of brightness is no edge
+LEAST_ROWS = 50  # different images of an origin from which some may be called strangers
 COMMON = 0.25  # a mark's edges stand at the same pixels, the same way round, in a quarter of the images at least
 PLACES = ("top left", "top right", "bottom left", "bottom right", "top strip", "bottom strip")
 
@@ -59,29 +62,41 @@ def watermark(evidence: Evidence) -> list[Finding]:
     collection has in common.
     """
     findings, looked_at = [], 0
+    content = pd.Series(evidence.content, evidence.frame.index)
     for origin, rows in evidence.frame.groupby("origin", sort=False):
         rows = rows[rows[["width", "height"]].min(axis=1) >= 3 * CORNER]
-        if len(rows) < 20:
+        once = rows[~content[rows.index].duplicated()]  # copies have all their edges in common
+        if len(once) < FEWEST:
             continue
-        sample = rows.sample(min(MARKED, len(rows)), random_state=evidence.seed)
+        sample = once.sample(min(MARKED, len(once)), random_state=evidence.seed)
         side = int(min(128, sample[["width", "height"]].min(axis=1).quantile(0.1) // 3))
-        looked_at += len(sample)
-        steps = _corner_steps([evidence.table.root / path for path in sample["path"]], side)
-        for i in range(len(PLACES)):
-            mark = _common(steps[:, i])
-            if mark is not None:
-                findings.append(_marked(evidence, str(origin), rows if len(rows) <= EVERY else sample, i, mark))
+        steps, read = _corner_steps([evidence.table.root / path for path in sample["path"]], side)
+        if read.sum() < FEWEST:
+            continue
+        looked_at += int(read.sum())
+        marks = {i: mark for i in range(len(PLACES)) if (mark := _common(steps[read, i])) is not None}
+        if marks:
+            findings += _marked(evidence, str(origin), rows if len(rows) <= EVERY else sample, marks)
     if not looked_at:
-        raise SkippedError(f"no origin has 20 images of {3 * CORNER} pixels or more")
+        raise SkippedError(f"no origin has {FEWEST} different images of {3 * CORNER} pixels or more that can be read")
     return findings
 
 
-def _marked(evidence: Evidence, origin: str, rows: pd.DataFrame, place: int, mark: np.ndarray) -> Finding:
-    """Return the finding on a mark, with those of `rows` that bear it."""
-    side, name = mark.shape[-1], PLACES[place]
+def _marked(evidence: Evidence, origin: str, rows: pd.DataFrame, marks: Mapping[int, np.ndarray]) -> list[Finding]:
+    """Return a finding for each mark, by its place, with those of `rows` that bear it; every image is read once."""
+    side = next(iter(marks.values())).shape[-1]
     paths = [evidence.table.root / path for path in rows["path"]]
-    part = np.concatenate([_borne(_corner_steps(paths[i:i + 200], side)[:, place], mark) for i in range(0, len(paths), 200)])
-    bearers = rows["path"][part > 0.4]
+    parts: dict[int, list[np.ndarray]] = {place: [] for place in marks}
+    for i in range(0, len(paths), 200):
+        steps = _corner_steps(paths[i:i + 200], side)[0]
+        for place, mark in marks.items():
+            parts[place].append(_borne(steps[:, place], mark))
+    bearers = {place: rows["path"][np.concatenate(part) > 0.4] for place, part in parts.items()}
+    return [_mark(origin, rows, bearers[place], PLACES[place], mark) for place, mark in marks.items() if len(bearers[place])]
+
+
+def _mark(origin: str, rows: pd.DataFrame, bearers: pd.Series, name: str, mark: np.ndarray) -> Finding:
+    side = mark.shape[-1]
     down, across = np.nonzero(mark.any(0))
     edge = name.split()[0]
     depth = int(down.max()) + 1 if edge == "top" else side - int(down.min())
@@ -96,9 +111,11 @@ def _marked(evidence: Evidence, origin: str, rows: pd.DataFrame, place: int, mar
                  "box": [int(down.min()), int(across.min()), int(down.max()) + 1, int(across.max()) + 1]})
 
 
-def _corner_steps(paths: list[Path], side: int) -> np.ndarray:
-    """Return int8 (N, 6, 2, k, k): for each place, whether brightness steps up (1), down (-1) or not across and downwards."""
+def _corner_steps(paths: list[Path], side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return int8 (N, 6, 2, k, k): for each place, whether brightness steps up (1), down (-1) or not across and downwards;
+    and a mask (N,) of the images that could be read and are large enough."""
     out = np.zeros((len(paths), len(PLACES), 2, side, side), np.int8)
+    read = np.zeros(len(paths), bool)
 
     def one(i: int) -> None:
         try:
@@ -117,10 +134,11 @@ def _corner_steps(paths: list[Path], side: int) -> np.ndarray:
             for axis in (0, 1):
                 step = np.diff(crop, axis=axis, append=crop.take([-1], axis))
                 out[i, place, axis] = np.sign(step) * (np.abs(step) > STEP)
+        read[i] = True
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(one, range(len(paths))))
-    return out
+    return out, read
 
 
 def _common(steps: np.ndarray) -> np.ndarray | None:
@@ -154,10 +172,10 @@ def out_of_context(evidence: Evidence) -> list[Finding]:
                              values["blue"] - values["green"], values["saturation"], np.log(values["sharpness"] + 0.02),
                              np.log(values["flat"] + 0.02)]).astype(float)
     far = pd.Series(0.0, frame.index)
-    if frame["origin"].value_counts().max() < 50:
-        raise SkippedError("no origin has 50 images")
+    if frame["origin"].value_counts().max() < LEAST_ROWS:
+        raise SkippedError(f"no origin has {LEAST_ROWS} images")
     for _, index in frame.groupby("origin", sort=False).indices.items():
-        if len(index) >= 50:
+        if len(index) >= LEAST_ROWS:
             far.iloc[index] = _farness(space[index], evidence.seed)
     order = far[far > 1].sort_values(ascending=False)
     if not len(order):
@@ -172,18 +190,29 @@ def out_of_context(evidence: Evidence) -> list[Finding]:
 
 
 def _farness(space: np.ndarray, seed: int) -> np.ndarray:
-    """Return each row's robust distance over the line beyond which it is a stranger (1), for values (N, D)."""
+    """Return each row's robust distance over the line beyond which it is a stranger (1), for values (N, D).
+
+    What is usual is learnt from different rows: copies would make a narrow crowd, and all others strangers. A row that lacks
+    a value is no stranger (0).
+    """
     from sklearn.covariance import MinCovDet
 
-    spread = space.std(0)
-    space = space[:, spread > 1e-6] / spread[spread > 1e-6]
+    known = np.isfinite(space).all(1)
+    far, space = np.zeros(len(space)), space[known]
+    different = np.unique(space, axis=0)
+    if len(different) < LEAST_ROWS:
+        return far
+    spread = different.std(0)
+    space, different = (rows[:, spread > 1e-6] / spread[spread > 1e-6] for rows in (space, different))
     if space.shape[1] < 2:
-        return np.zeros(len(space))
-    sample = space[np.random.default_rng(seed).permutation(len(space))[:3000]]
+        return far
+    sample = different[np.random.default_rng(seed).permutation(len(different))[:3000]]
     noisy = sample + np.random.default_rng(seed).normal(0, 1e-3, sample.shape)  # a constant half would have no inverse
-    distance = np.log(MinCovDet(random_state=seed, support_fraction=0.9).fit(noisy).mahalanobis(space) + 1e-9)
-    usual = np.median(distance)
-    line = 4 * 1.4826 * np.median(np.abs(distance - usual))
-    return (distance - usual) / max(line, 1e-6)
+    fitted = MinCovDet(random_state=seed, support_fraction=0.9).fit(noisy)
+    distance, others = (np.log(fitted.mahalanobis(rows) + 1e-9) for rows in (space, different))
+    usual = np.median(others)
+    line = 4 * 1.4826 * np.median(np.abs(others - usual))
+    far[known] = (distance - usual) / max(line, 1e-6)
+    return far
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 from gilt.config import REAL
 from gilt.data.checks import Evidence, SkippedError
@@ -21,8 +21,10 @@ from gilt.data.pixels import UNREADABLE, open_image, plain_rgb
 from gilt.errors import listed
 
 ROWS = 3_000  # rows that a forest is judged on, at most
+LABELS = 100  # classes that are told apart, at most: each then has 30 of those rows or more
 DECODED = 1_200  # images decoded in full for their finest detail, at most
 FOLDS, TREES = 5, 50
+UNSURE = 0.6  # an AUROC that would be something, were there enough images to be sure of it
 CROP = 128  # pixels of the middle of an image, as it stands, that its finest detail is measured on
 METADATA = {"format": ("format",), "size": ("width", "height"), "aspect": ("aspect",), "mode": ("mode",),
             "JPEG quality": ("quality",), "file size": ("bytes",)}
@@ -40,13 +42,13 @@ def shortcuts(evidence: Evidence) -> list[Finding]:
         labels = _labels(evidence, target)
         if labels is None:
             continue
-        facts = _metadata(evidence.frame)
+        facts = _metadata(evidence.frame)[labels.notna()]
         sets = {**METADATA, "all but file size": tuple(c for name, cs in METADATA.items() if name != "file size" for c in cs),
                 "all metadata": tuple(c for cs in METADATA.values() for c in cs)}
-        scores = told(facts, labels, sets, evidence)
-        findings.append(_metadata_finding(target, scores))
+        alike = bool((facts[list(sets["all but file size"])].nunique() == 1).all())
+        findings.append(_metadata_finding(target, told(facts, labels[labels.notna()], sets, evidence), alike))
     if not findings:
-        raise SkippedError("there is one origin and one class only")
+        raise SkippedError(f"no two classes, nor real and generated, have {2 * FOLDS} different pictures each")
     return findings
 
 
@@ -57,31 +59,33 @@ def pixel_shortcuts(evidence: Evidence) -> list[Finding]:
     """
     labels = _labels(evidence, "origin")
     if labels is None:
-        raise SkippedError("there is one origin only")
+        raise SkippedError(f"real and generated images do not have {2 * FOLDS} different pictures each")
     names = sorted({c for cs in PIXELS.values() for c in cs} - {"detail"})
     values = evidence.statistic(*names).astype(float)
     detail = _detail(evidence)
     scores = told(values, labels, {k: v for k, v in PIXELS.items() if "detail" not in v}, evidence)
     known = detail.notna().to_numpy()
-    if known.sum() >= 40 and labels[known].nunique() == 2:
+    if known.sum() >= 40 and (labels[known].value_counts().reindex(labels.dropna().unique(), fill_value=0) >= 2 * FOLDS).all():
         both = values.assign(detail=detail)
         scores |= told(both[known], labels[known], {"finest detail": ("detail",), "all of these": (*names, "detail")}, evidence)
     return [_pixel_finding(scores, detail, labels)]
 
 
-def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]]) -> Finding:
+def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]], alike: bool) -> Finding:
     coded = scores["all but file size"]
     size = scores["file size"]
     best = max((name for name in METADATA), key=lambda name: scores[name]["auroc"])
     worst = max(coded["auroc"], size["auroc"])
-    severity = _severity(max((coded, size), key=lambda score: score["auroc"])["low"], worst)
+    severity = _severity(coded if coded["auroc"] >= size["auroc"] else size)
     if target == "class" and severity == "high":
         severity = "medium"
     remedy = "Give all images the same encoding: gilt clean --set equalise=true. Then train and judge on those."
     if severity == "none":
-        meaning = f"Metadata say nothing about the {target} (AUROC {_said(coded)}; 0.5 is chance)."
-        remedy = "Nothing to do."
-    elif coded["auroc"] == 0.5:
+        said = f"AUROC {_said(coded)} without the file's size, {_said(size)} by that alone; 0.5 is chance"
+        meaning = (f"Metadata say nothing about the {target} ({said})." if worst < UNSURE else
+                   f"It is not sure that metadata say anything about the {target}: too few images ({said}).")
+        remedy = "Nothing to do." if worst < UNSURE else "Look again with more images."
+    elif alike:
         meaning = (f"All images are encoded alike: format, size, aspect, quality and mode say nothing about the {target}. The "
                    f"size of the file still tells it with AUROC {_said(size)}; 0.5 is chance. That is content: images with "
                    "more detail need more bytes.")
@@ -96,10 +100,11 @@ def _metadata_finding(target: str, scores: Mapping[str, Mapping[str, Any]]) -> F
 
 def _pixel_finding(scores: Mapping[str, Mapping[str, Any]], detail: pd.Series, labels: pd.Series) -> Finding:
     best = max(scores, key=lambda name: scores[name]["auroc"])
-    severity = _severity(scores[best]["low"], scores[best]["auroc"])
+    severity = _severity(scores[best])
     severity = "medium" if severity == "high" else severity
     meaning = (f"Trivial statistics of the pixels tell the origin with AUROC {_said(scores[best])} ({best}; 0.5 is chance). "
-               + ("That is little." if severity == "none" else
+               + ("That is little." if severity == "none" and scores[best]["auroc"] < UNSURE else
+                  "On so few images that may be chance." if severity == "none" else
                   "A detector may use them in place of anything that generators have in common. It is a fair baseline to beat: "
                   "a detector that is no better has learnt nothing more."))
     means = detail.groupby(labels.to_numpy()).agg(["mean", "count"])
@@ -107,16 +112,20 @@ def _pixel_finding(scores: Mapping[str, Mapping[str, Any]], detail: pd.Series, l
                    "Report this baseline beside a detector's result, and test on other generators (gilt split --set "
                    "'hold_out=[...]').",
                    details={"target": "origin", "n": scores[best]["n"], "auroc": dict(scores), "finest_detail": {
-                       str(name): {"mean": float(row["mean"]), "n": int(row["count"])} for name, row in means.iterrows()}})
+                       str(name): {"mean": float(row["mean"]), "n": int(row["count"])} for name, row in means.iterrows()
+                       if row["count"]}})
 
 
 def _labels(evidence: Evidence, target: str) -> pd.Series | None:
-    """Return the target of each row, or None where there is nothing to tell apart."""
-    labels = evidence.frame[target] if target == "class" else evidence.frame["origin"].where(
-        evidence.frame["origin"] == REAL, "generated")
-    counts = labels.value_counts()
-    labels = labels.where(labels.map(counts) >= 2 * FOLDS)
-    return labels if labels.nunique() > 1 else None
+    """Return the target of each row, or None where there is nothing to tell apart.
+
+    A label of too few different pictures for all folds is left out, and of very many classes all but LABELS.
+    """
+    labels = evidence.table.usable.labels(target)
+    pictures = pd.Series(evidence.picture).groupby(labels).nunique()
+    names = pictures.index[pictures >= 2 * FOLDS]
+    names = names[np.random.default_rng(evidence.seed).permutation(len(names))[:LABELS]]
+    return labels.where(labels.isin(names)) if len(names) > 1 else None
 
 
 def _metadata(frame: pd.DataFrame) -> pd.DataFrame:
@@ -133,11 +142,13 @@ def told(facts: pd.DataFrame, labels: pd.Series, sets: Mapping[str, tuple[str, .
          evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Return for each named set of columns: auroc, low and high (95 %), and n, of telling `labels` by cross-validation.
 
-    For two labels the interval is Newcombe's (2006, method 5); for more, the mean over one-against-all has none.
+    For two labels the interval is Newcombe's (2006, method 5); for more, the mean over one-against-all has none. Of ROWS
+    the labels have equal parts, but a label with fewer has all of its own: an AUROC does not ask how frequent they are.
+    Raises SkippedError where no fold holds two labels.
     """
-    known = labels.notna().to_numpy()
-    sample = np.flatnonzero(known)
-    sample = np.random.default_rng(evidence.seed).permutation(sample)[:ROWS]
+    order = np.random.default_rng(evidence.seed).permutation(np.flatnonzero(labels.notna()))
+    turn = labels.iloc[order].groupby(labels.iloc[order]).cumcount().to_numpy()  # of a row among those of its label
+    sample = order[np.argsort(turn, kind="stable")[:ROWS]]
     truth = labels.iloc[sample].to_numpy()
     groups = evidence.picture[labels.index[sample]]
     return {name: _cross_validated(facts.iloc[sample][list(columns)].to_numpy(), truth, groups, evidence.seed)
@@ -146,30 +157,42 @@ def told(facts: pd.DataFrame, labels: pd.Series, sets: Mapping[str, tuple[str, .
 
 def _cross_validated(values: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, Any]:
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold
 
     names, codes = np.unique(truth, return_inverse=True)
     if (values == values[0]).all():  # nothing to tell by
         return _interval(0.5, codes)
-    scores = []
+    scores, judged = [], []
     for fit, judge in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(values, codes, groups):
-        present = np.unique(codes[fit])
-        if len(np.unique(codes[judge])) < len(names) or len(present) < len(names):
+        if min(len(np.unique(codes[fit])), len(np.unique(codes[judge]))) < 2:
             continue
         forest = RandomForestClassifier(TREES, min_samples_leaf=5, random_state=seed, n_jobs=-1).fit(values[fit], codes[fit])
-        chance = forest.predict_proba(values[judge])
-        scores.append(roc_auc_score(codes[judge], chance[:, 1] if len(names) == 2 else chance, multi_class="ovr"))
-    return _interval(float(np.mean(scores)) if scores else 0.5, codes)
+        score = _one_against_all(forest.predict_proba(values[judge]), codes[judge], forest.classes_)
+        if np.isfinite(score):
+            scores.append(score)
+            judged.append(codes[judge])
+    if not scores:
+        raise SkippedError(f"too few different pictures of {listed(names, most=3)} to judge by cross-validation")
+    return _interval(float(np.mean(scores)), np.concatenate(judged))
+
+
+def _one_against_all(chance: np.ndarray, codes: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean AUROC of chances (N, L) for the labels that some but not all of `codes` (N,) bear; NaN without any."""
+    ranks = rankdata(chance.round(9), axis=0)  # threads add up trees in any order: the last digits are no differences
+    own = codes[:, None] == labels
+    ones = own.sum(0)
+    some = (ones > 0) & (ones < len(codes))
+    areas = ((ranks * own).sum(0) - ones * (ones + 1) / 2)[some] / (ones * (len(codes) - ones))[some]
+    return float(areas.mean()) if some.any() else np.nan
 
 
 def _interval(auroc: float, codes: np.ndarray) -> dict[str, Any]:
-    counts = np.bincount(codes)
+    counts = np.unique(codes, return_counts=True)[1]
     low, high = auroc_interval(auroc, *counts) if len(counts) == 2 else (None, None)
     return {"auroc": auroc, "low": low, "high": high, "n": len(codes)}
 
 
-def auroc_interval(auroc: float, n_one: int, n_other: int, *, level: float = 0.95) -> tuple[float, float]:
+def auroc_interval(auroc: float, n_one: float, n_other: float, *, level: float = 0.95) -> tuple[float, float]:
     """Return the interval of an AUROC on n_one + n_other rows (Newcombe 2006, Statistics in Medicine 25:559, method 5).
 
     Like Wilson's for a share, it is honest at 0 and 1, where bootstraps and Wald intervals have no width.
@@ -186,8 +209,10 @@ def auroc_interval(auroc: float, n_one: int, n_other: int, *, level: float = 0.9
     return float(low), float(high)
 
 
-def _severity(low: float | None, auroc: float) -> Severity:
-    sure = auroc if low is None else low
+def _severity(score: Mapping[str, Any]) -> Severity:
+    sure = score["low"]
+    if sure is None:  # several labels: a mean over one-against-all varies about as much as that of two halves
+        sure = auroc_interval(score["auroc"], score["n"] / 2, score["n"] / 2)[0]
     return "high" if sure >= 0.9 else "medium" if sure >= 0.7 else "low" if sure >= 0.55 else "none"
 
 
