@@ -8,7 +8,6 @@ which any two skies agree.
 Shapes: N rows, D hash values, P pairs, T x T template pixels in an S x S thumbnail.
 """
 import functools
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from gilt.data.pixels import UNREADABLE, Progress, open_image
 from gilt.data.table import ImageTable
 from gilt.errors import TableError
 
-log = logging.getLogger(__name__)
 LIKE = 0.72  # cosine of two hashes from which a pair is looked at
 MOST = 10  # pairs proposed a row, in each orientation
 HOPE = 0.5  # correlation at the same size from which other sizes are tried
