@@ -11,6 +11,7 @@ import gilt
 from gilt.cli import gilt as commands
 
 HERE = Path(__file__).resolve().parent.parent
+HELP = {"help_option_names": commands.context_settings["help_option_names"]}  # click remembers the first that it sees
 
 
 def reference() -> str:
@@ -23,7 +24,8 @@ def reference() -> str:
             parts.append(f"### `gilt.{name}`\n\n```text\n{_head(name, value)}\n\n{inspect.getdoc(value)}\n```\n")
     parts.append("## Command line\n")
     for words, command in _commands(commands, "gilt"):
-        context = click.Context(command, info_name=words, max_content_width=100, terminal_width=100)
+        context = click.Context(command, info_name=words, max_content_width=100, terminal_width=100,
+                                **HELP)
         parts.append(f"### `{words}`\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
