@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import draw
-from gilt import config
+from gilt import config, settings
 from gilt.cli import gilt
 from gilt.data import checks, near, oddities, shortcuts
 from gilt.data.audit import CHECKS, audit
@@ -132,4 +132,4 @@ def test_every_command_on_a_page_is_one_that_gilt_understands(page, line):
     context = command.make_context(name, rest)
     assert set(context.params.get("checks") or ()) <= set(CHECKS)
     if name in SETTINGS:
-        config.parse(SETTINGS[name], config.override({}, context.params["settings"]), where="--set")
+        settings.parse(SETTINGS[name], settings.override({}, context.params["settings"]), where="--set")

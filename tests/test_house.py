@@ -13,8 +13,8 @@ import gilt
 from gilt.cli import gilt as command_group
 
 SOURCE = Path(gilt.__file__).parent
-FLOORS = [{"errors", "config", "files"}, {"data", "models", "evaluation"}, {"engine"}, {"generators"}, {"studies"},
-          {"reports"}, {"serve", "cli"}, {"__main__"}]
+FLOORS = [{"errors", "settings", "training", "config", "files"}, {"data", "models", "evaluation"}, {"engine"}, {"generators"},
+          {"studies"}, {"reports"}, {"serve", "cli"}, {"__main__"}]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TORCH_ROOMS = {"models", "engine", "generators"}
 MODULES = sorted(SOURCE.rglob("*.py"))

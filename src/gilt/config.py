@@ -1,35 +1,21 @@
-"""Every knob on one page.
+"""Every knob on one page: those of a trial's rows here, those of its training in `training.py`.
 
-What is read from a file is a frozen pydantic model that forbids unknown keys. `TrialConfig` is one whole trial; its
-hash, with the table's fingerprint, names the trial. `override` applies `--set train.epochs=5`.
+`TrialConfig` is one whole trial; its hash, with the table's fingerprint, names the trial.
 """
 import re
-import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from gilt.errors import ConfigError, listed, near
+from gilt.errors import listed
+from gilt.settings import Config, Count, Moment, Names, Several, Share, Size
+from gilt.training import TrainConfig
 
 REAL = "real"  # the origin of every photograph; any other origin is a generator's name
 GENERATED = "generated"  # the label of those, where the target is `origin`
-Share = typing.Annotated[float, Field(ge=0, le=1)]
-Count = typing.Annotated[int, Field(ge=0)]
-Size = typing.Annotated[int, Field(ge=1)]
-Several = BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value])  # one name is a list of one
-Moment = typing.Annotated[float | str, BeforeValidator(lambda value: getattr(value, "isoformat", lambda: value)())]
 Balance = Literal["over", "under", "smote", "weights", "generated"]
-
-
-class Config(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-C = typing.TypeVar("C", bound=Config)
 
 
 class SplitConfig(Config):
@@ -52,11 +38,11 @@ class SplitConfig(Config):
     val_from_test: Share = 0.0
     keep: bool = True
     seed: int | None = None  # None: the trial's own seed; a number: one split for all seeds
-    groups: typing.Annotated[tuple[str, ...], Several] = ()
+    groups: Names = ()
     overlap: Literal["exclude", "refuse"] = "exclude"
     folds: typing.Annotated[int, Field(ge=2)] | None = None
     fold: Count | None = None  # 0 to folds - 1; None: seed s is fold s % folds of partition s // folds
-    hold_out: typing.Annotated[tuple[str, ...], Several] = ()
+    hold_out: Names = ()
     seen_in_test: bool = False  # with hold_out: the other generators are tested on too
     by: str | None = None
     cuts: typing.Annotated[tuple[Moment, ...], Several, Field(max_length=2)] = ()  # where val (if two) and test begin
@@ -142,7 +128,6 @@ Drop = Literal["unreadable", "class-conflicts", "origin-conflicts", "leaks", "so
 DROPS: tuple[Drop, ...] = ("unreadable", "class-conflicts", "origin-conflicts", "leaks", "source-leaks", "exact-duplicates",
                            "near-duplicates")  # whose rows no setting can mend
 Strip = typing.Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Names = typing.Annotated[tuple[str, ...], Several]
 
 
 class CropConfig(Config):
@@ -222,43 +207,10 @@ class Preprocessing(Config):
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
 
-class TrainConfig(Config):
-    """How one network is trained.
-
-    `weights` names a file to start from: a classifier of gilt's, plain safetensors, or a torch state dict. `frozen` keeps
-    all layers but the last as they are: their features are computed once, without augmentation, and only the last
-    layer is trained on them.
-    """
-
-    target: Literal["class", "origin"] = "class"
-    model: str = "thesis2"
-    dropout: typing.Annotated[float, Field(ge=0, lt=1)] | None = None  # None: the network's own
-    image_size: Size | None = None  # pixels; None: the network's own
-    epochs: Size = 30
-    steps: Size | None = None  # fixed optimiser steps instead of fixed epochs
-    batch_size: Size = 100
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: typing.Annotated[float, Field(gt=0)] = 1e-3
-    loss: Literal["auto", "binary", "cross_entropy"] = "auto"  # auto: binary for two classes
-    l2: dict[str, float] | None = None  # layer name -> penalty; None: the network's own
-    augment: tuple[Literal["hflip", "vflip", "shift"], ...] = ()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    tensorboard: bool = False
-    weights: str | None = None
-    frozen: bool = False
-
-    @model_validator(mode="after")
-    def _freezes(self) -> Self:
-        for name in ("augment", "dropout"):
-            if self.frozen and getattr(self, name):
-                raise ValueError(f"train.frozen computes features once and as in prediction: leave train.{name} out")
-        return self
-
-
 class TrialConfig(Config):
     """One trial, resolved: everything but its seed that can change its outcome."""
 
+    also: ClassVar[tuple[str, ...]] = ("target",)  # for `train.target`, where an experiment's reader looks for it
     classes: dict[str, list[str]] | list[str] | None = None  # pick classes, or merge: {"Fruit": ["Apple", "Banana"]}
     generators: list[str] | None = None  # origins to use beside `real`; None: all
     split: SplitConfig = SplitConfig()
@@ -291,89 +243,3 @@ class TrialConfig(Config):
     @property
     def target(self) -> str:
         return self.train.target
-
-
-def parse(kind: type[C], data: Mapping[str, Any], *, where: str) -> C:
-    """Return `data` as a `kind`. Raises ConfigError with one line that names the key, the place and the choices."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(_first(kind, error, where)) from None
-
-
-def _first(kind: type[Config], error: ValidationError, where: str) -> str:
-    # an unknown key explains a missing one: it comes first
-    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        parent = _kind_at(kind, problem["loc"][:-1])
-        names = [*parent.model_fields, *(["target"] if parent is TrialConfig else [])] if parent else []
-        last = problem["loc"][-1]
-        return f"{where}: unknown key {place!r} (known: {listed(names, most=20)}).{near(str(last), names)}"
-    if problem["type"] == "value_error":
-        return f"{where}: {place + ': ' if place else ''}{problem['ctx']['error']}"
-    given = "" if problem["type"] == "missing" else f", not {problem['input']!r}"
-    guess = near(str(problem["input"]), _choices(problem)) if problem["type"] == "literal_error" else ""
-    return f"{where}: {place}: {problem['msg'].removeprefix('Input ')}{given}.{guess}"
-
-
-def _choices(problem: Mapping[str, Any]) -> list[str]:
-    return [part for part in problem.get("ctx", {}).get("expected", "").split("'") if part.strip(" ,or")]
-
-
-def _kind_at(kind: type[Config], place: Sequence[int | str]) -> type[Config] | None:
-    """Return the model that holds the key at `place`, following nested models and lists or dicts of them."""
-    for part in place:
-        field = kind.model_fields.get(str(part))
-        if field is None:
-            return kind if isinstance(part, str) else None
-        inner = _models(field.annotation)
-        if not inner:
-            return None
-        kind = inner[0]
-    return kind
-
-
-def _models(annotation: Any) -> list[type[Config]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, Config):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models(part)]
-
-
-def override(data: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Return `data` with `a.b=value` settings applied; a value is read as TOML, or taken as text.
-
-    Raises ConfigError where a setting has no `=` or reaches into something that is no group.
-    """
-    import tomllib
-
-    result = _copy(data)
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"--set takes name=value, as in --set train.epochs=5, not {setting!r}")
-        try:
-            value = tomllib.loads(f"x = {text}")["x"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *path, last = name.strip().split(".")
-        group = result
-        for part in path:
-            group = group.setdefault(part, {})
-            if not isinstance(group, dict):
-                raise ConfigError(f"--set {setting}: {part!r} is a value, not a group of settings")
-        group[last] = value
-    return result
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes` laid over it, group by group."""
-    result = _copy(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return result
-
-
-def _copy(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in data.items()}

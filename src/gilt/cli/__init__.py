@@ -13,11 +13,13 @@ from gilt import __version__
 from gilt.cli.audit import audit
 from gilt.cli.balance import balance
 from gilt.cli.clean import clean
+from gilt.cli.judge import evaluate, predict
 from gilt.cli.look import show
-from gilt.cli.models import evaluate, models, predict, train
 from gilt.cli.splits import split
 from gilt.cli.studies import demo, study
 from gilt.cli.tables import mix, scan
+from gilt.cli.train import train
+from gilt.cli.zoo import models
 from gilt.errors import GiltError
 
 OVERVIEW = """Tell generated images from real ones, and measure what generated images are worth as training data.

@@ -24,9 +24,10 @@ def balance(table: Path, target: str, seed: int, settings: tuple[str, ...], outp
     generated: fill small classes up with generated images; weights: weigh small classes more in the loss; smote: new points
     between frozen features) and degree, 0 (as it is) to 1 (all alike). In a study, set mix.balance and mix.degree instead.
     """
-    from gilt.config import Balance, BalanceConfig, override, parse
+    from gilt.config import Balance, BalanceConfig
     from gilt.data.balance import balance as run
     from gilt.data.table import ImageTable
+    from gilt.settings import override, parse
 
     check_output(output)
     given = override({}, settings)

@@ -33,11 +33,12 @@ def clean(table: Path, audit_file: Path | None, no_audit: bool, root: Path | Non
     crop (top, bottom, left, right), crop_rows, crop_origins, grid, grid_rows, upright, mode, equalise, size, upscale,
     quality, subsampling, precompress, copy_all. Run the same command again to go on after a stop.
     """
-    from gilt.config import CleanConfig, override, parse
+    from gilt.config import CleanConfig
     from gilt.data.clean import cleaned
     from gilt.data.findings import Audit
     from gilt.data.rewrite import check_folder
     from gilt.data.table import ImageTable
+    from gilt.settings import override, parse
 
     config = parse(CleanConfig, override({}, settings), where="--set")
     if audit_file and no_audit:

@@ -122,7 +122,8 @@ split.add_command(verify)
 
 def _config(choices: dict[str, Any]) -> "tuple[SplitConfig, str]":
     """Return the settings and the target; --folds is a setting too."""
-    from gilt.config import SplitConfig, override, parse
+    from gilt.config import SplitConfig
+    from gilt.settings import override, parse
 
     settings = override({}, choices["settings"])
     if choices["folds"] is not None:

@@ -116,10 +116,11 @@ def mix(table: Path, target: str, seed: int, settings: tuple[str, ...], output: 
     To make classes uneven: imbalance (largest to smallest), or max_real_by_class. To even them out again: balance (over,
     under, smote, weights, generated) and degree (0 to 1); see gilt balance.
     """
-    from gilt.config import MixConfig, override, parse
+    from gilt.config import MixConfig
     from gilt.data.balance import times
     from gilt.data.mix import mix as run
     from gilt.data.table import ImageTable
+    from gilt.settings import override, parse
 
     config = parse(MixConfig, override({}, settings), where="--set")
     with warnings_shown():

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from gilt.config import BalanceConfig, MixConfig, parse
+from gilt.config import BalanceConfig, MixConfig
 from gilt.data.order import draw_of, ordered
 from gilt.data.table import BALANCE, ImageTable
 from gilt.errors import ConfigError, TableError, listed, near
+from gilt.settings import parse
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from gilt.config import CleanConfig, parse
+from gilt.config import CleanConfig
 from gilt.data.findings import Audit, Finding
 from gilt.data.leave_out import Change, leave_out
 from gilt.data.pixels import Progress
@@ -23,6 +23,7 @@ from gilt.data.rewrite import IMAGES, LOG, TABLE, Job, Outcome, check_folder, cl
 from gilt.data.table import STATISTICS, ImageTable
 from gilt.errors import ConfigError, TableError, listed
 from gilt.files import write_text
+from gilt.settings import parse
 
 log = logging.getLogger(__name__)
 _FACTS = ("width", "height", "format", "mode", "quality", "bytes", "modified", "sha256", "phash", *STATISTICS)

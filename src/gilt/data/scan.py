@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gilt.config import REAL, Config, Size, parse
+from gilt.config import REAL
 from gilt.data.containers import opened
 from gilt.data.gather import Files, gather
 from gilt.data.hub import fetched
@@ -20,6 +20,7 @@ from gilt.data.sheets import Names, numbers
 from gilt.data.table import COLUMNS, ImageTable
 from gilt.data.tree import Tree, facts_of_files, no_image, say_passed, tree_of
 from gilt.errors import LayoutError, listed
+from gilt.settings import Config, Size, parse
 
 log = logging.getLogger(__name__)
 FOLDERS = "{origin}/{class}"  # the layout where none is named

@@ -8,12 +8,13 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from gilt.config import REAL, SplitConfig, parse
+from gilt.config import REAL, SplitConfig
 from gilt.data.deal import Dealing, deal_out
 from gilt.data.table import SPLITS, ImageTable
 from gilt.data.ties import keep_apart, links, refuse_overlaps, with_groups
 from gilt.data.ways import by_time, holding_out, in_folds, plain
 from gilt.errors import ConfigError, TableError, listed
+from gilt.settings import parse
 
 __all__ = ["deal_out", "folds", "keep_apart", "leave_one_generator_out", "split"]
 log = logging.getLogger(__name__)

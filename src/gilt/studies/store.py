@@ -15,11 +15,11 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import ValidationError
 
-from gilt.config import Config
 from gilt.data.table import ImageTable
 from gilt.errors import StoreError
 from gilt.evaluation.predictions import Predictions
 from gilt.files import read_json, write_json, writing
+from gilt.settings import Config
 from gilt.studies.study import Study
 
 log = logging.getLogger(__name__)

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gilt.config import Config, TrialConfig, merge, override, parse
+from gilt.config import TrialConfig
 from gilt.errors import ConfigError, listed, near
 from gilt.evaluation.metrics import NAMES
 from gilt.files import fingerprint, read_toml, sha256
+from gilt.settings import Config, merge, override, parse
 
-FORMAT = 1  # raised when the same configuration would give other results
+FORMAT = 2  # raised when the same configuration would give other results, or when a default changes
 
 
 class _StudyFile(Config):
@@ -38,9 +39,10 @@ class Trial:
     def id(self, table: str) -> str:
         """Return the hash of the resolved config, the seed and the table's fingerprint: what makes a study resume.
 
-        Weights to start from count by their content, wherever the file lies.
+        Weights to start from count by their content, wherever the file lies. A setting at its default does not count, so a
+        version of gilt that has more settings finds the trials of an older one.
         """
-        config = self.config.model_dump(mode="json")
+        config = self.config.model_dump(mode="json", exclude_defaults=True)
         if self.config.train.weights is not None:
             config["train"]["weights"] = sha256(Path(self.config.train.weights).read_bytes())
         return fingerprint({"format": FORMAT, "config": config, "seed": self.seed, "table": table})

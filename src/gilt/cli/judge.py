@@ -1,73 +1,10 @@
-"""Commands about one network: models, train, evaluate, predict."""
+"""Commands that use a classifier: evaluate, predict."""
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from gilt.cli.show import SEED, TrainLine, bar, check_output, print_table, say, settings_option, warnings_shown
-
-
-@click.command(epilog="""\b
-Example:
-  gilt models thesis2""")
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(name: str | None, as_json: bool) -> None:
-    """List the networks, or show one layer by layer."""
-    from gilt.models.zoo import create, find, list_models, size_of
-
-    entries = [find(name)] if name else list_models()
-    rows: list[dict[str, Any]] = [
-        {"name": e.name, "parameters": size_of(e.name), "input_size": e.input_size, "source": e.source} for e in entries]
-    if as_json:
-        click.echo(json.dumps(rows[0] if name else rows, indent=1))
-        return
-    print_table(["name", "parameters", "input_size", "source"], [list(row.values()) for row in rows])
-    if name:
-        from gilt.models.summary import layer_table
-
-        click.echo("")
-        print_table(["layer", "kind", "output shape", "parameters"],
-                    layer_table(create(name, outputs=entries[0].outputs), entries[0].input_size))
-
-
-@click.command(epilog="""\b
-Example:
-  gilt train groceries.parquet --set train.model=thesis2 --set train.epochs=5 -o groceries.safetensors
-  gilt train groceries.parquet --set target=origin -o detector.safetensors""")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The classifier (safetensors) to write.")
-@click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings (a study's [base]).")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
-@settings_option
-def train(table: Path, output: Path, config: Path | None, seed: int, root: Path | None,
-          settings: tuple[str, ...]) -> None:
-    """Train one classifier on a table's train rows; the target is class or origin.
-
-    Rows without a split are dealt first (70-15-15). Test rows are not read: see gilt evaluate.
-    """
-    from gilt.config import TrialConfig, override, parse
-    from gilt.data.table import ImageTable
-    from gilt.engine.judge import memory
-    from gilt.engine.train import train as run
-    from gilt.files import read_toml
-    from gilt.studies.runner import prepare
-
-    check_output(output)
-    trial = parse(TrialConfig, override(read_toml(config) if config else {}, settings), where=str(config or "--set"))
-    with warnings_shown():
-        whole = ImageTable.load(table, root=root)
-        dealt, rows = prepare(whole, trial, seed=seed)
-        rows.check_files()
-        classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=dealt.usable.names(trial.target),
-                         log_dir=output.with_suffix(".tensorboard"))
-    classifier.provenance |= memory(whole, rows, trial)
-    classifier.save(output)
-    last = classifier.history[-1]
-    val = "no val rows" if last["val_accuracy"] is None else f"val accuracy {last['val_accuracy']:.3f}"
-    say(f"wrote {output}: {classifier!r}; {val} (n = {classifier.provenance['n_val']}) after {len(classifier.history)} epochs")
+from gilt.cli.show import bar, check_output, print_table, say, warnings_shown
 
 
 @click.command(epilog="""\b
