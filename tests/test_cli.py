@@ -116,7 +116,7 @@ def test_predict_writes_a_line_for_every_image(home, tmp_path):
 def test_models_are_listed_with_parameters_size_and_source():
     rows = json.loads(run("models", "--json").stdout)
     assert {row["name"]: row["parameters"] for row in rows}["thesis2"] == 3_696_625
-    assert set(rows[0]) == {"name", "parameters", "input_size", "source"}
+    assert {"name", "parameters", "input_size", "source"} <= set(rows[0])
     one = json.loads(run("models", "thesis4", "--json").stdout)
     assert one["parameters"] == 15_783_873
     assert "conv1" in run("models", "thesis1").stdout

@@ -80,9 +80,11 @@ def test_public_names_are_pinned():
         "Audit", "BalanceConfig", "Classifier", "CleanConfig", "ConfigError", "Effect", "Evaluation", "Finding", "GiltError",
         "ImageError", "ImageTable", "LayoutError", "Metric", "MissingExtraError", "MixConfig", "ModelError", "PixelCache",
         "Predictions", "Preprocessing", "SplitCheck", "SplitConfig", "Store", "StoreError", "Study", "TableError",
-        "TrainConfig", "TrialConfig", "TrialRecord", "__version__", "apply_split", "audit", "balance", "clean", "compare",
-        "create", "evaluate", "folds", "leave_one_generator_out", "list_models", "load_classifier", "mix", "overview",
-        "predict", "report", "run_study", "save_split", "scan", "show", "split", "train", "verify_split"])
+        "TrainConfig", "TrialConfig", "TrialRecord", "Tuning", "__version__", "adopt", "apply_split", "audit",
+        "augment_preview", "balance", "best_sets", "clean", "compare", "confused_pairs", "create", "evaluate", "folds",
+        "judgement", "leave_one_generator_out", "list_models", "load_classifier", "mix", "overview", "predict",
+        "published_rows", "recipes", "report", "run_study", "save_split", "scan", "seeds_needed", "show", "split",
+        "submission", "train", "tune", "verify_split", "worst_classes"])
     for public in gilt.__all__:
         assert getattr(gilt, public) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):

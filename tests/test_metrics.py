@@ -4,8 +4,8 @@ import pytest
 from sklearn import metrics as sk
 
 import gilt
-from gilt.evaluation.metrics import from_confusions, measure
-from gilt.evaluation.uncertainty import resampled_ranks, t_interval, wilson
+from gilt.evaluation.metrics import from_counts, likeliest, measure
+from gilt.evaluation.uncertainty import resampled_counts, resampled_weights, t_interval, weighted_ranks, wilson
 
 
 def some(n, classes, seed, skew=2.0):
@@ -30,6 +30,7 @@ def test_values_are_scikit_learns(n, classes, skew):
     scores = p[:, 1] if classes == 2 else p
     assert found["auroc"].value == pytest.approx(sk.roc_auc_score(labels, scores, multi_class="ovr"))
     assert found["macro_f1"].value == pytest.approx(sk.f1_score(labels, guesses, average="macro"))
+    assert found["weighted_f1"].value == pytest.approx(sk.f1_score(labels, guesses, average="weighted"))
     assert found["balanced_accuracy"].value == pytest.approx(sk.balanced_accuracy_score(labels, guesses))
     onehot = labels if classes == 2 else np.eye(classes)[labels]
     assert found["average_precision"].value == pytest.approx(sk.average_precision_score(onehot, scores))
@@ -48,28 +49,70 @@ def test_minority_f1_is_that_of_the_rarer_of_two_classes(labels, positive):
     assert "minority_f1" not in measure(np.arange(12) % 3, np.random.default_rng(0).dirichlet((1, 1, 1), 12))[0]
 
 
-def test_resampled_ranks_are_scikit_learns_under_weights():
-    """With every weight known, the vectorised AUROC and average precision equal scikit-learn's weighted ones."""
+@pytest.mark.parametrize("k, classes", [(3, 4), (3, 12), (5, 6), (5, 100)])
+def test_top_k_accuracy_is_scikit_learns(k, classes):
+    labels, _, p = some(400, classes, seed=k, skew=1)
+    found = measure(labels, p)[0]
+    hits = sk.top_k_accuracy_score(labels, p, k=k, labels=range(classes), normalize=False)
+    assert found[f"top{k}_accuracy"].value == hits / 400
+    assert (found[f"top{k}_accuracy"].low, found[f"top{k}_accuracy"].high) == wilson(int(hits), 400)
+    assert f"top{k}_accuracy" not in measure(labels % k, p[:, :k])[0]  # of k classes the true one is always among k
+
+
+def test_of_equally_likely_classes_the_earlier_counts_as_likelier_as_it_does_for_the_label():
+    rng = np.random.default_rng(0)
+    labels, p = rng.integers(0, 8, 300), rng.integers(1, 4, (300, 8)) / 16  # many ties
+    found = measure(labels, p)[0]
+    np.testing.assert_array_equal(likeliest(p, 1)[:, 0], p.argmax(1))
+    # scikit-learn takes the later of two that are equally likely: so it agrees once the classes stand in reverse
+    expected = sk.top_k_accuracy_score(7 - labels, p[:, ::-1], k=5, labels=range(8))
+    assert found["top5_accuracy"].value == expected
+    assert expected != sk.top_k_accuracy_score(labels, p, k=5, labels=range(8))
+
+
+def test_ranks_under_weights_are_scikit_learns():
     rng = np.random.default_rng(0)
     positive, scores = rng.random(80) < 0.4, np.round(rng.random(80), 1)  # many ties
-    aurocs, precisions = resampled_ranks(positive, scores, resamples=3, seed=5)
-    order, rng = np.argsort(-scores, kind="stable"), np.random.default_rng(5)
-    p = positive[order]
-    weights = np.zeros((3, 80))
-    for mask in (p, ~p):
-        weights[:, mask] = rng.multinomial(mask.sum(), np.full(mask.sum(), 1 / mask.sum()), 3)
-    for i, weight in enumerate(weights):
-        assert aurocs[i] == pytest.approx(sk.roc_auc_score(p, scores[order], sample_weight=weight))
-        assert precisions[i] == pytest.approx(sk.average_precision_score(p, scores[order], sample_weight=weight))
+    [weights] = resampled_weights(positive, seed=5, resamples=6)
+    assert (weights[positive].sum(0) == positive.sum()).all()
+    assert (weights.sum(0) == 80).all()
+    for positives, values in ((positive, scores), (~positive, rng.random(80)), (positive, np.zeros(80))):
+        aurocs, precisions = weighted_ranks(positives, values, weights)
+        for auroc, precision, w in zip(aurocs, precisions, weights.T, strict=True):
+            assert auroc == pytest.approx(sk.roc_auc_score(positives, values, sample_weight=w))
+            assert precision == pytest.approx(sk.average_precision_score(positives, values, sample_weight=w))
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-def test_scores_from_a_confusion_matrix_are_scikit_learns(classes):
-    labels, _, p = some(100, classes, seed=1)
-    matrix = sk.confusion_matrix(labels, p.argmax(1), labels=range(classes))
+def test_scores_from_counts_are_scikit_learns():
+    labels, _, p = some(100, 5, seed=1)
+    matrix = sk.confusion_matrix(labels, p.argmax(1), labels=range(5))
     expected = sk.precision_recall_fscore_support(labels, p.argmax(1), zero_division=0)[:3]
-    found = [v[0] for v in from_confusions(matrix[None])]
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(from_counts(np.diag(matrix), matrix.sum(0), matrix.sum(1)), expected)
+
+
+def test_resampled_counts_are_those_of_images_drawn_again_within_their_class():
+    matrix = np.array([[8, 2, 0], [0, 0, 0], [5, 5, 30]])
+    hits, predicted = resampled_counts(matrix, resamples=2000)
+    assert (predicted.sum(1) == 50).all()
+    assert (hits[:, 1] == 0).all()
+    np.testing.assert_allclose(hits.mean(0), [8, 0, 30], rtol=0.02)
+    np.testing.assert_allclose(predicted.mean(0), [13, 7, 30], rtol=0.02)
+    assert hits[:, 0].std() == pytest.approx(np.sqrt(10 * 0.8 * 0.2), rel=0.1)
+
+
+def test_means_over_classes_have_intervals_that_cover_the_truth_as_often_as_they_say():
+    """Macro AUROC and average precision, against their values on many images of the same kind."""
+    def world(n, rng):
+        labels = np.repeat(np.arange(3), n // 3)
+        logits = rng.normal(size=(n, 3)) + 3 * rng.random((n, 1)) * np.eye(3)[labels]
+        return labels, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+    rng = np.random.default_rng(0)
+    truth = measure(*world(60_000, rng))[0]
+    runs = [measure(*world(240, rng))[0] for _ in range(150)]
+    for name in ("auroc", "average_precision", "f1", "weighted_f1"):
+        covered = np.mean([run[name].low <= truth[name].value <= run[name].high for run in runs])
+        assert 0.89 <= covered <= 0.99, f"{name}: {covered}"
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
@@ -142,7 +185,8 @@ def test_classes_that_no_image_shows_do_not_count_against_a_classifier():
     wide = np.c_[logits, np.full((60, 2), -99, np.float32)]
     result = gilt.evaluate(predictions(labels, wide))
     assert {name: metric.value for name, metric in result.metrics.items() if name != "loss"} == dict.fromkeys(
-        ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "macro_f1", "balanced_accuracy"), 1.0)
+        ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "macro_f1", "balanced_accuracy",
+         "weighted_f1", "top3_accuracy"), 1.0)
 
 
 def test_a_detector_judged_on_photographs_alone_has_no_recall():

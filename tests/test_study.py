@@ -155,7 +155,7 @@ def test_a_finished_record_is_never_changed(finished):
     ("[arms.real]", 'benchmark = "x"\n[arms.real]', r"unknown key 'train.benchmark'"),
     ("seeds = [0, 1]", 'seeds = [0, 1]\nbenchmark = "reel"', r"benchmark 'reel' is no arm .*Did you mean 'real'"),
     ("[base]", "[base", "is not TOML: .*line"),
-    ('model = "lenet5"', 'model = "lenet"', r"arm 'real': no network 'lenet' .*Did you mean 'lenet5'"),
+    ('model = "lenet5"', 'model = "lenet55"', r"arm 'real': no network 'lenet55' .*Did you mean 'lenet5'"),
     ("mix.mode = \"add\"", "mix.mode = \"add\"\nmix.generated = 999", r"arm 'aug': .*there are 33"),
     ("mix.share = 1.0", "mix.share = 1.0\nmix.max_generated = 0", r"arm 'ai': this mix leaves no training row"),
     ('target = "class"', 'target = "class"\nclasses = ["wren"]', r"arm 'real': the training rows hold one class only"),

@@ -17,14 +17,17 @@ _HOMES = {
     "folds": "data.split", "leave_one_generator_out": "data.split", "balance": "data.balance",
     "save_split": "data.splitfile", "apply_split": "data.splitfile", "verify_split": "data.verify", "SplitCheck": "data.verify",
     "overview": "data.overview", "show": "reports.collection", "PixelCache": "data.pixels",
-    "list_models": "models.zoo", "create": "models.zoo",
+    "list_models": "models.zoo", "create": "models.zoo", "adopt": "models.adopt", "recipes": "training",
     "Classifier": "models.classifier", "load_classifier": "models.classifier",
     "train": "engine.train", "predict": "engine.predict",
     "Predictions": "evaluation.predictions", "evaluate": "evaluation.evaluate", "Evaluation": "evaluation.evaluate",
     "Metric": "evaluation.metrics",
     "Study": "studies.study", "Store": "studies.store", "TrialRecord": "studies.store",
-    "run_study": "studies.runner", "compare": "studies.compare", "Effect": "studies.compare",
-    "report": "reports.report",
+    "run_study": "studies.runner", "Tuning": "studies.tuning", "tune": "studies.tune",
+    "compare": "studies.compare", "Effect": "studies.compare", "best_sets": "studies.best",
+    "seeds_needed": "evaluation.significance", "published_rows": "studies.published",
+    "report": "reports.report", "judgement": "reports.judgement", "augment_preview": "reports.augmentations",
+    "submission": "evaluation.submission", "worst_classes": "evaluation.mistakes", "confused_pairs": "evaluation.mistakes",
 }
 __all__ = sorted([*_HOMES, "__version__"])
 

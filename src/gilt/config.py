@@ -16,6 +16,7 @@ from gilt.training import TrainConfig
 REAL = "real"  # the origin of every photograph; any other origin is a generator's name
 GENERATED = "generated"  # the label of those, where the target is `origin`
 Balance = Literal["over", "under", "smote", "weights", "generated"]
+Control = Literal["held_back", "duplicates", "shuffled"]
 
 
 class SplitConfig(Config):
@@ -47,6 +48,7 @@ class SplitConfig(Config):
     by: str | None = None
     cuts: typing.Annotated[tuple[Moment, ...], Several, Field(max_length=2)] = ()  # where val (if two) and test begin
     years: dict[str, Moment] = {}  # generator -> its year or date
+    generated_in_test: bool = False  # for target `class`: generated rows are dealt into test too, for mix.test = "generated"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -63,6 +65,8 @@ class SplitConfig(Config):
             raise ValueError("seen_in_test belongs to hold_out: name the generators that are held out")
         if self.cuts and not (self.by or self.years):
             raise ValueError("cuts need by (a column of dates, years or numbers), or years")
+        if self.generated_in_test and (self.hold_out or self.by or self.years):
+            raise ValueError("generated_in_test goes with ratios or folds, not with hold_out, by or years")
         return self
 
 
@@ -76,6 +80,7 @@ class MixConfig(Config):
 
     `imbalance` and `max_real_by_class` thin the photographs of the classes out first, to study what too few of them do;
     `balance` evens out what came of it, to the `degree` 0 (as it is) to 1 (all classes alike): see `gilt.data.balance`.
+    `control` lets rows of known worth pose as generated, to check a study of worth: see `gilt.data.controls`.
     """
 
     mode: Literal["share", "add", "replace"] = "share"
@@ -85,10 +90,14 @@ class MixConfig(Config):
     max_real: Count | None = None
     max_generated: Count | None = None
     val: Literal["real", "generated", "mix"] | None = None  # None: real for target `class`, mix for `origin`
+    val_share: Share | None = None  # generated part of val = "mix"; None: that of the training set
+    test: Literal["real", "generated"] = "real"  # for target `class`; "generated" judges the generated images, not a classifier
     imbalance: typing.Annotated[float, Field(ge=1)] | None = None  # photographs of the largest class : of the smallest
     max_real_by_class: dict[str, Count] | None = None
     balance: Balance | None = None
     degree: Share = 1.0
+    control: Control | None = None
+    own_sources: bool = False  # generated rows only of photographs that are at hand too (or of none that is known)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -100,6 +109,21 @@ class MixConfig(Config):
             raise ValueError("mix.share and mix.generated say the same thing twice: keep one")
         if self.mode == "replace" and self.share is None and self.generated is None:
             raise ValueError("mode 'replace' needs mix.share or mix.generated")
+        if self.val_share is not None and self.val != "mix":
+            raise ValueError("mix.val_share is the generated part of mix.val='mix': set that, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _controls(self) -> Self:
+        if self.control is None:
+            return self
+        if self.balance is not None or self.own_sources:
+            raise ValueError(f"mix.control and mix.{'own_sources' if self.balance is None else 'balance'} do not go together")
+        if self.mode == "share" and not self.share:
+            raise ValueError(f"mix.control={self.control!r} poses as generated rows, and this mix takes none: set mix.share, "
+                             "or mix.mode = \"add\" or \"replace\" with mix.generated")
+        if self.control == "duplicates" and self.share == 1:
+            raise ValueError("mix.control='duplicates' copies the arm's photographs, and a share of 1 leaves none")
         return self
 
     @model_validator(mode="after")
@@ -231,10 +255,23 @@ class TrialConfig(Config):
         return data
 
     @model_validator(mode="after")
+    def _tests(self) -> Self:
+        kept = self.split.generated_in_test
+        if self.target == "origin" and (kept or self.mix.test == "generated"):
+            raise ValueError(f"{'split.generated_in_test' if kept else 'mix.test'} is for target 'class': for the origin, both "
+                             "kinds are tested")
+        if self.mix.test == "generated" and not kept:
+            raise ValueError("mix.test='generated' tests on generated rows: set split.generated_in_test=true in every arm, so "
+                             "that some are kept for that")
+        return self
+
+    @model_validator(mode="after")
     def _balances(self) -> Self:
         if self.mix.balance == "smote" and not self.train.frozen:
             raise ValueError("mix.balance='smote' makes new points between frozen features, not between images: set "
                              "train.frozen=true (with train.weights), or choose 'over', 'under', 'weights' or 'generated'")
+        if self.mix.control and self.target == "origin":
+            raise ValueError("mix.control lets photographs pose as generated, and the target is the origin: set target='class'")
         if self.mix.balance == "generated" and self.target == "origin":
             raise ValueError("mix.balance='generated' fills classes up, and the target is the origin: choose 'over', "
                              "'under', 'weights' or 'smote', or set target='class'")

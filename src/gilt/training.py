@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from gilt.errors import listed, near
-from gilt.settings import Above0, Config, Names, Part, Several, Size
+from gilt.settings import Above0, Config, Names, Part, Several, Size, merge
 
 
 class Strength(typing.NamedTuple):
@@ -27,15 +27,15 @@ AUGMENTATIONS = {
     "rotate": Strength(15, 0, 180, "degrees at most, either way"),
     "shift": Strength(0.1, 0, 1, "part of the width and of the height, at most"),
     "shear": Strength(10, 0, 80, "degrees at most, either way"),
-    "zoom": Strength(0.1, 0, 0.9, "part of the size by which it grows or shrinks, at most"),
+    "zoom": Strength(0.1, 0, 0.9, "part by which the width and the height grow or shrink, at most"),
     "crop": Strength(0.5, 0.01, 1, "smallest part of the area that a random crop keeps, resized to the whole"),
     "brightness": Strength(0.2, 0, 1, "part by which light grows or shrinks, at most"),
     "channel_shift": Strength(0.1, 0, 1, "added to each colour or taken from it, at most; the whole range is 1"),
     "noise": Strength(0.05, 0, 1, "standard deviation of Gaussian noise; the whole range is 1"),
-    "blur": Strength(1.0, 0, 20, "standard deviation of a Gaussian blur, pixels, at most"),
-    "jpeg": Strength(50, 1, 100, "lowest quality of a JPEG that the image passes through"),
+    "blur": Strength(1.0, 0, 20, "standard deviation of a Gaussian blur of every second image, pixels, at most"),
+    "jpeg": Strength(50, 1, 100, "lowest quality of a JPEG that every second image passes through"),
     "randaugment": Strength(9, 0, 30, "magnitude of two operations drawn by chance"),
-    "trivialaugment": Strength(30, 0, 30, "largest magnitude of one operation drawn by chance"),
+    "trivialaugment": Strength(30, 0, 30, "largest magnitude of one operation; both are drawn by chance"),
     "mixup": Strength(0.2, 0.01, 10, "alpha of the Beta distribution that two images are blended by"),
     "cutmix": Strength(1.0, 0.01, 10, "alpha of the Beta distribution that a pasted rectangle's area is drawn from"),
 }
@@ -63,8 +63,26 @@ def _augmentation(text: str) -> str:
     return text
 
 
+METADATA = "metadata"  # the network that is told what files say of themselves, and sees no pixel
+PRETRAINED = "pretrained"  # the weights that a network was published with; "pretrained:TAG" are others of the same library
+
+
+def named_weights(weights: str) -> bool:
+    """Tell whether `train.weights` is a name (`pretrained`, `pretrained:TAG`, `hf:OWNER/NAME`) and not a local file."""
+    return weights == PRETRAINED or weights.startswith((f"{PRETRAINED}:", "hf:"))
+
+
 Penalty = typing.Annotated[float, Field(ge=0)]
 Augmentations = typing.Annotated[tuple[typing.Annotated[str, AfterValidator(_augmentation)], ...], Several]
+
+
+def _gamma(value: float | str) -> float | str:
+    if value not in ("scale", "auto") and not (isinstance(value, float) and 0 < value < float("inf")):
+        raise ValueError(f"gamma is a number above 0, 'scale' or 'auto', not {value!r}.{near(str(value), ('scale', 'auto'))}")
+    return value
+
+
+Gamma = typing.Annotated[float | str, AfterValidator(_gamma)]
 
 
 class HeadConfig(Config):
@@ -72,12 +90,13 @@ class HeadConfig(Config):
 
     `linear`: the network's last layer, by gradient steps. `logistic`: the same layer, fitted by scikit-learn. `svm`: a
     support vector machine with an RBF kernel. `knn`: a vote of the nearest training images. Several values of `c`, `gamma` or
-    `neighbours` are tried, and the best in `folds`-fold cross-validation on the training rows is taken.
+    `neighbours` are tried, and the best in `folds`-fold cross-validation on the training rows is taken. `scale` and `auto` are
+    scikit-learn's: 1 / (features x their variance), and 1 / features.
     """
 
     kind: Literal["linear", "logistic", "svm", "knn"] = "linear"
     c: typing.Annotated[tuple[Above0, ...], Several, Field(min_length=1)] = (1.0,)  # of svm and logistic: less is smoother
-    gamma: typing.Annotated[tuple[Above0 | Literal["scale", "auto"], ...], Several, Field(min_length=1)] = ("scale",)
+    gamma: typing.Annotated[tuple[Gamma, ...], Several, Field(min_length=1)] = ("scale",)  # of svm; less is smoother
     neighbours: typing.Annotated[tuple[Size, ...], Several, Field(min_length=1)] = (5,)
     folds: typing.Annotated[int, Field(ge=2)] = 5
 
@@ -96,9 +115,10 @@ class TrainConfig(Config):
 
     `recipe` names settings that `recipes.toml` holds; what is given beside it wins. `arguments` are those of the network
     itself (`gilt models NAME` lists them). `weights` is where it starts from: a file (a classifier of gilt's, plain
-    safetensors, or a torch state dict), `pretrained` (those that the network was published with) or `hf:OWNER/NAME`.
+    safetensors, or a torch state dict), `pretrained` (those that the network was published with; `pretrained:TAG` for others
+    of the same library) or `hf:OWNER/NAME`.
     `frozen` keeps all layers but the last as they are: their features are computed once, without augmentation, and only the
-    `head` is trained on them. `freeze` and `rates` name layers, or beginnings of their names.
+    `head` is trained on them. `freeze` and `rates` name layers, or beginnings of their names; `*` is all but the last.
     """
 
     target: Literal["class", "origin"] = "class"
@@ -114,13 +134,13 @@ class TrainConfig(Config):
     learning_rate: Above0 = 1e-3
     momentum: Part = 0.9  # of sgd
     weight_decay: Penalty | None = None  # None: 0.01 for adamw, 0 for the others
-    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = "constant"
+    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = "constant"  # of the learning rate
     warmup: Penalty = 0  # epochs in which the learning rate rises from nothing
     plateau_patience: Size = 10  # of `plateau`: epochs without a better `monitor` before the rate is lowered
     plateau_factor: typing.Annotated[float, Field(gt=0, lt=1)] = 0.1
     early_stopping: Size | None = None  # epochs without a better `monitor` before training stops
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
-    keep: Literal["last", "best"] = "last"  # which epoch's weights: the last one's, or those of the best `monitor`
+    keep: Literal["last", "best", "val_loss", "val_accuracy"] = "last"  # which epoch's weights; best: by `monitor`
     label_smoothing: Part = 0.0
     ema: Part | None = None  # decay a step of the running mean of the weights, which is then what is judged and kept
     gradient_clip: Above0 | None = None  # largest norm of the gradient
@@ -139,6 +159,20 @@ class TrainConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
+    def _metadata_is_frozen(cls, data: Any) -> Any:
+        """Train the baseline without pixels on its facts, as frozen training does on features, and fit it at one go.
+
+        Runs after `_from_recipe`.
+        """
+        if not isinstance(data, Mapping) or data.get("model") != METADATA:
+            return data
+        if data.get("frozen") is False:
+            raise ValueError(f"train.model='{METADATA}' has one layer, which is fitted to facts: leave train.frozen out")
+        head = data.get("head", {})
+        return {"frozen": True, **data, "head": {"kind": "logistic", **head} if isinstance(head, Mapping) else head}
+
+    @model_validator(mode="before")
+    @classmethod
     def _from_recipe(cls, data: Any) -> Any:
         """Lay what is given over what the recipe says."""
         if not isinstance(data, Mapping) or not isinstance(data.get("recipe"), str):
@@ -146,29 +180,52 @@ class TrainConfig(Config):
         name = data["recipe"]
         if name not in recipes():
             raise ValueError(f"no recipe {name!r} (there are: {listed(recipes(), most=30)}).{near(name, recipes())}")
-        return {**recipes()[name].get("train", {}), **data}
+        return merge(_held(recipes()[name].get("train", {}), data), data)
 
     @model_validator(mode="after")
     def _freezes(self) -> Self:
-        for name in ("augment", "dropout", "freeze", "rates"):
-            if self.frozen and getattr(self, name):
+        for name in ("augment", "dropout", "freeze", "rates", "layer_decay"):
+            if self.frozen and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"train.frozen computes features once and as in prediction: leave train.{name} out")
         if self.head.kind != "linear" and not self.frozen:
             raise ValueError(f"train.head {self.head.kind!r} needs frozen features: set train.frozen=true and train.weights")
         return self
 
     @model_validator(mode="after")
+    def _sees_pixels(self) -> Self:
+        if self.model == METADATA:
+            for name in ("weights", "image_size"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"train.model='{METADATA}' sees no pixels: leave train.{name} out")
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.schedule == "one_cycle" and self.warmup:
             raise ValueError("schedule 'one_cycle' has its own warm-up: leave train.warmup out")
-        for name in ("plateau_patience", "plateau_factor"):
-            if name in self.model_fields_set and self.schedule != "plateau" and self.recipe is None \
-                    and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"train.{name} belongs to train.schedule='plateau'")
+        if self.steps is None and 0 < self.epochs <= self.warmup:
+            raise ValueError(f"train.warmup={self.warmup:g} epochs leave nothing of train.epochs={self.epochs}: give less")
+        belongs = {"plateau_patience": ("schedule", "plateau"), "plateau_factor": ("schedule", "plateau"),
+                   "momentum": ("optimizer", "sgd")}
+        for name, (other, value) in belongs.items():
+            if getattr(self, name) != type(self).model_fields[name].default and getattr(self, other) != value \
+                    and self.recipe is None:  # what a recipe says of a setting that was changed counts for nothing
+                raise ValueError(f"train.{name} belongs to train.{other}={value!r}")
         return self
+
+
+def _held(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's settings without those that belong to another network, or another head, than `data` asks for."""
+    out: set[str] = set()
+    if data.get("model", recipe.get("model")) != recipe.get("model"):
+        out |= {"arguments", "dropout", "image_size", "l2"}
+    head = data.get("head")
+    if isinstance(head, Mapping) and head.get("kind", "") not in ("", recipe.get("head", {}).get("kind")):
+        out.add("head")
+    return {name: value for name, value in recipe.items() if name not in out}
 
 
 @functools.cache
 def recipes() -> dict[str, dict[str, Any]]:
-    """Return the recipes by name: each has `source`, what it `reports` where its document says, and settings for `train`."""
+    """Return the recipes by name: `source`, `about`, settings for `train`; what is `unstated`, what was `reported`, if any."""
     return tomllib.loads(resources.files("gilt").joinpath("recipes.toml").read_text())

@@ -81,8 +81,11 @@ class TrainLine:
         if self.live:
             click.echo("\r\x1b[2K" + ("" if ended and self.live_only else line), nl=ended and not self.live_only, err=True)
             self.drawn = time.monotonic()
-        elif not self.live_only and (ended or (tick.epoch != self.epoch and self.last)):
-            say(line if ended else self.last)
+        elif not self.live_only:
+            if tick.epoch != self.epoch and self.last:
+                say(self.last)
+            if ended:
+                say(line)
         self.epoch, self.last = tick.epoch, line
 
     def text(self, tick: "Tick") -> str:

@@ -19,26 +19,31 @@ def study() -> None:
 
 @study.command("run", epilog="""\b
 Example:
-  gilt study run groceries.toml --store runs/groceries""")
+  gilt study run groceries.toml --store runs/groceries
+  gilt study run thesis-hair --data hair.parquet --store runs/hair --seeds 1""")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="The folder for its records.")
+@click.option("--data", type=click.Path(path_type=Path), help="The table to use in place of the file's. A preset needs one.")
+@click.option("--seeds", type=click.IntRange(1), help="Run under seeds 0 to SEEDS - 1 in place of the file's.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
 @settings_option
-def run(file: Path, store: Path, root: Path | None, settings: tuple[str, ...]) -> None:
+def run(file: Path, store: Path, data: Path | None, seeds: int | None, root: Path | None, settings: tuple[str, ...]) -> None:
     """Run every trial of a study that is not finished yet. Run again to resume.
 
-    A failed trial is recorded with its traceback and the rest goes on; the exit code is then 1.
+    FILE is a study file, or the name of a preset (gilt study presets). A failed trial is recorded with its traceback and the
+    rest goes on; the exit code is then 1.
     """
+    from gilt.studies.best import best_sentences
     from gilt.studies.compare import verdicts
     from gilt.studies.runner import run_study
     from gilt.studies.store import Store
     from gilt.studies.study import Study
 
-    plan = Study.load(file, settings)
     with warnings_shown():
+        plan = Study.load(file, settings, data=data, seeds=seeds)
         records = run_study(plan, store, watch=_watch(plan.metric), root=root)
     _print_trials(Store(store))
-    for sentence in verdicts(records, plan.benchmark, metric=plan.metric):
+    for sentence in [*verdicts(Store(store), plan.benchmark, metric=plan.metric), *best_sentences(records, metric=plan.metric)]:
         say(sentence)
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
@@ -53,11 +58,16 @@ Example:
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a trial.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the report's table of arms as Markdown.")
-def show(store: Path, as_json: bool, as_markdown: bool) -> None:
+@click.option("--published", is_flag=True, help="Print the figures of the document beside those measured here.")
+def show(store: Path, as_json: bool, as_markdown: bool, published: bool) -> None:
     """List a study's trials: finished, failed and waiting."""
     from gilt.studies.store import Store, rows_shown
 
-    if as_markdown:
+    if published:
+        from gilt.cli.presets import print_published
+
+        print_published(Store(store), as_json=as_json)
+    elif as_markdown:
         from gilt.reports.report import markdown
 
         click.echo(markdown(Store(store)), nl=False)
@@ -143,5 +153,10 @@ def _watch(metric: str = "accuracy") -> "Watch":
 def _print_trials(store) -> None:
     from gilt.studies.store import rows_shown
 
+    if store.summary["kind"] == "tuning":
+        from gilt.cli.tuning import print_search
+
+        print_search(store.folder)
+        return
     rows = rows_shown(store)
     print_table(list(rows[0]), [list(row.values()) for row in rows])

@@ -8,10 +8,12 @@ Three modes, which ask three questions (`docs/methods.md`):
 
 Rows come from one seeded, class-balanced order of the real rows and one of the generated ones, so that under one seed
 every arm starts from the same photographs and a smaller set lies inside a larger one. Before that, photographs may be
-thinned out to make classes uneven; after it, the set may be balanced (`gilt.data.balance`).
+thinned out to make classes uneven; after it, the set may be balanced (`gilt.data.balance`). Rows of known worth may pose as
+generated (`gilt.data.controls`).
 """
 from gilt.config import REAL, BalanceConfig, MixConfig
 from gilt.data.balance import balanced, balanced_by, put_back, thinned
+from gilt.data.controls import candidates, joined, own_only, posed
 from gilt.data.order import ordered
 from gilt.data.table import ImageTable
 from gilt.errors import TableError
@@ -19,7 +21,8 @@ from gilt.errors import TableError
 
 def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "class", seed: int = 0,
         **settings: object) -> ImageTable:
-    """Return the rows that a trial uses: a mixed train, the asked kind of val, and test (real for target `class`).
+    """Return the rows that a trial uses: a mixed train, the asked kind of val, and test (for target `class` real,
+    unless `test="generated"`).
 
     `settings` are MixConfig's fields by name: `mix(table, mode="add", generated=400)`.
     Raises TableError where a set comes out empty, or more generated rows are asked for than there are.
@@ -27,10 +30,13 @@ def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "cl
     config = config or MixConfig(**settings)  # type: ignore[arg-type]
     rows = table.usable
     train = _train_rows(rows, config, target, seed)
-    share = len(train.generated) / len(train)
+    share = len(train.generated) / len(train) if config.val_share is None else config.val_share
     val = _val_rows(rows.where(split="val"), config.val or ("real" if target == "class" else "mix"), share, seed, target)
     test = rows.where(split="test")
-    test = test.real if target == "class" else test
+    if target == "class":
+        test = test.generated if config.test == "generated" else test.real
+    if config.control:  # rows pose under other origins, and copies under the same path
+        return joined(rows.where(lambda frame: frame["path"].isin({*val.frame["path"], *test.frame["path"]})), train)
     keep = {*train.frame["path"], *val.frame["path"], *test.frame["path"]}
     return put_back(rows.where(lambda frame: frame["path"].isin(keep)), train)
 
@@ -39,7 +45,11 @@ def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int) -> 
     """Return the training rows that the mix takes of those at hand, balanced where it asks for that."""
     train = rows.where(split="train")
     real, generated = ordered(thinned(train.real, config, seed), seed), ordered(train.generated, seed)
+    if config.control:
+        generated = candidates(real, generated, config)
     real = real.take(slice(0, config.max_real))
+    if config.own_sources:
+        generated = own_only(generated, real)
     generated = generated.take(slice(0, config.max_generated))
     n_real, n_generated = len(real), len(generated)
     if config.balance != "generated":  # which counts the generated rows out by itself
@@ -48,6 +58,8 @@ def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int) -> 
         raise TableError(f"this mix leaves no training row: {len(real)} real and {len(generated)} generated rows are at "
                          f"hand, and {_said(config)} takes none of them"
                          + ("" if len(rows.real) else " (no origin in the table means real)"))
+    if config.control:
+        return posed(real.take(slice(0, n_real)), generated, config, count=n_generated, seed=seed)
     keep = {*real.take(slice(0, n_real)).frame["path"], *generated.take(slice(0, n_generated)).frame["path"]}
     chosen = train.where(lambda frame: frame["path"].isin(keep))
     if (column := balanced_by(train)) and len(chosen) < len(train):
@@ -112,8 +124,8 @@ def _enough(wanted: int, there: int, kind: str, config: MixConfig) -> None:
 
 
 def _said(config: MixConfig) -> str:
-    fields = config.model_dump(exclude_none=True, exclude={"val", "balance", "degree"})
-    return "mix " + ", ".join(f"{name}={value}" for name, value in fields.items())
+    fields = config.model_dump(exclude_none=True, exclude={"val", "val_share", "test", "balance", "degree"})
+    return "mix " + ", ".join(f"{name}={value}" for name, value in fields.items() if value is not False)
 
 
 def _val_rows(val: ImageTable, kind: str, share: float, seed: int, target: str) -> ImageTable:

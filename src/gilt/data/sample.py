@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from gilt.errors import StoreError
@@ -56,10 +57,7 @@ def unpack_sample(folder: Path | str) -> Path:
     folder = Path(folder)
     if folder.is_dir():
         return folder
-    packed = resources.files("gilt") / "sample" / "sample.zip"
-    if not packed.is_file():
-        raise StoreError("this copy of gilt lacks its sample (gilt/sample/sample.zip): install it again, or make it "
-                         "with scripts/make_sample.py")
+    packed = _packed()
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -71,3 +69,17 @@ def unpack_sample(folder: Path | str) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def sample_image(name: str) -> bytes:
+    """Return one PNG file of the sample, such as `real/train/Shirt/000.png`."""
+    with _packed().open("rb") as file, zipfile.ZipFile(file) as archive:
+        return archive.read(name)
+
+
+def _packed() -> Traversable:
+    packed = resources.files("gilt") / "sample" / "sample.zip"
+    if not packed.is_file():
+        raise StoreError("this copy of gilt lacks its sample (gilt/sample/sample.zip): install it again, or make it "
+                         "with scripts/make_sample.py")
+    return packed

@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def plain(dealing: Dealing) -> None:
-    """Deal by the ratios; for target `class`, generated rows into train and val only."""
-    if dealing.target == "class":
+    """Deal by the ratios; for target `class`, generated rows into train and val only, unless `config.generated_in_test`."""
+    if dealing.target == "class" and not dealing.config.generated_in_test:
         had_val = (dealing.frame.loc[dealing.real, "split"] == "val").any()
         _photographs(dealing)
         dealing.follow(dealing.generated)
@@ -34,12 +34,14 @@ def plain(dealing: Dealing) -> None:
 def in_folds(dealing: Dealing, fold: int) -> None:
     """Make fold `fold` of `config.folds` the test, and deal the others into train and val.
 
-    The folds depend on the seed alone, so all of them together test every real row once (for target `origin`, every row).
+    The folds depend on the seed alone, so all of them together test every real row once (for target `origin`, and with
+    `config.generated_in_test`, every row).
     """
     _afresh(dealing, "folds")
     names = [str(i) for i in range(dealing.config.folds or 2)]
     folds = pd.Series(None, index=dealing.frame.index, dtype=object)
-    origins = [REAL] if dealing.target == "class" else _origins(dealing)
+    taught = dealing.target == "class" and not dealing.config.generated_in_test  # generated rows are for training only
+    origins = [REAL] if taught else _origins(dealing)
     for origin in origins:
         mine = dealing.usable & (dealing.frame["origin"] == origin)
         folds = follow(dealing.frame, mine, folds, dealing.numbers, names)

@@ -31,15 +31,19 @@ class Batches:
         `shuffle` is the generator that draws the order; None keeps the rows' order.
         """
         order = torch.arange(len(self)) if shuffle is None else torch.randperm(len(self), generator=shuffle)
-        for chosen in self.draws[order].split(size):
-            yield self.images(chosen), self.labels[chosen.to(self.device)]
+        chosen = self.draws[order]
+        there = chosen.to(self.device)  # once an epoch: no step waits for a copy
+        for rows, labels in zip((chosen if self.uploaded is None else there).split(size), there.split(size), strict=True):
+            yield self.images(rows), self.labels[labels]
 
     def images(self, chosen: torch.Tensor) -> torch.Tensor:
         """Return the chosen rows as images_BCHW float32 in [0, 1], channels-last, on the device."""
         if self.uploaded is not None:
             pixels_BHWC = self.uploaded[chosen.to(self.device)]
         else:
-            pixels_BHWC = torch.from_numpy(self.pack[self.rows[chosen.numpy()]]).to(self.device, non_blocking=True)
+            pixels_BHWC = torch.from_numpy(self.pack[self.rows[chosen.numpy()]])
+            if self.device.type == "cuda":  # from pinned memory the copy runs beside the computing
+                pixels_BHWC = pixels_BHWC.pin_memory().to(self.device, non_blocking=True)
         return to_images(pixels_BHWC)
 
     def _upload(self) -> torch.Tensor | None:

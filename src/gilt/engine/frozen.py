@@ -1,9 +1,14 @@
 """Frozen training: every image goes through the network's body once, and only its last layer is trained on the features.
 
+The baseline without pixels takes this road too: its features are what files say of themselves.
+
 Shapes: N rows, D features. Features are kept by content beside the pixels, so all trials of a study share them.
 """
 import hashlib
+import json
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +19,35 @@ from torch import nn
 from gilt.config import Preprocessing
 from gilt.data.pixels import PixelCache
 from gilt.data.table import ImageTable
+from gilt.data.ties import links, units
 from gilt.engine.batches import Batches
-from gilt.errors import ConfigError
+from gilt.errors import ConfigError, TableError
 from gilt.files import atomic_path
 from gilt.models.features import features_of, head_of, smote
+from gilt.models.metadata import COLUMNS, Metadata, facts
 
 log = logging.getLogger(__name__)
 BATCH = 64
 
 
 class FrozenFeatures:
-    """The features that one body gives to images, computed once: float32 (D,) by the SHA-256 of the image's file."""
+    """The features that one body gives to images, computed once: float32 (D,) by the SHA-256 of the image's file.
 
-    def __init__(self, network: nn.Module, model: str, preprocessing: Preprocessing, cache: PixelCache) -> None:
+    `model` and `arguments` are those that the network was made with: a body of other settings is another body.
+    """
+
+    def __init__(self, network: nn.Module, model: str, preprocessing: Preprocessing, cache: PixelCache,
+                 arguments: Mapping[str, Any] | None = None) -> None:
         self.network, self.preprocessing, self.cache = network, preprocessing, cache
-        self.device = next(network.parameters()).device
-        self.path = cache.folder / f"features-{_body_name(network, model, preprocessing)}.safetensors"
+        self.device = device_of(network)
+        said = f"{model} {preprocessing.model_dump_json()} {json.dumps(arguments or {}, sort_keys=True)}"
+        self.path = cache.folder / f"features-{_body_name(network, said)}.safetensors"
 
     def of(self, table: ImageTable) -> np.ndarray:
         """Return features (N, D), one row an image of the table. Raises ImageError for an image that cannot be read."""
+        if isinstance(self.network, Metadata):
+            with torch.inference_mode():
+                return self.network.standardised(torch.from_numpy(facts_of(table)).to(self.device)).cpu().numpy()
         known = self._read()
         missing = table.where(lambda frame: ~frame["sha256"].isin(known) & ~frame["sha256"].duplicated())
         if len(missing):
@@ -62,22 +77,55 @@ class FrozenFeatures:
             save_file({"sha256": digests, "features": np.stack(list(known.values()))}, temporary)
 
 
-def _body_name(network: nn.Module, model: str, preprocessing: Preprocessing) -> str:
+def _body_name(network: nn.Module, said: str) -> str:
     """Return 16 hexadecimal digits that name the body's weights and what it is shown: equal bodies share their features."""
     head = head_of(network)[0]
-    digest = hashlib.sha256(f"{model} {preprocessing.model_dump_json()}".encode())
-    for name, tensor in network.state_dict().items():
+    digest = hashlib.sha256(said.encode())
+    own = {**network.state_dict(), **dict(network.named_buffers())}  # also those that no file keeps, such as a colour's mean
+    for name, tensor in own.items():
         if not name.startswith(f"{head}."):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-class FeatureBatches(Batches):
-    """The rows of one split as features, in place of pixels."""
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device that a network's weights are on, also of one whose weights are all fitted."""
+    return next(tensor.device for tensors in (network.parameters(), network.buffers()) for tensor in tensors)
 
-    def __init__(self, features_ND: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
+
+def facts_of(table: ImageTable) -> np.ndarray:
+    """Return what a table says of its files, float32 (N, D), for the network `metadata`. Raises TableError for a gap."""
+    for name in COLUMNS:
+        gaps = table.frame[name].isna()
+        if name != "quality" and gaps.any():
+            raise TableError(f"{int(gaps.sum())} rows have no {name}, such as {table.frame['path'][gaps].iloc[0]}: the model "
+                             "'metadata' needs what gilt scan measures")
+    return facts({name: table.frame[name].to_numpy(object, na_value=None) for name in COLUMNS})
+
+
+def learn_scales(network: nn.Module, rows: ImageTable) -> None:
+    """Let the network `metadata` take its facts' means and deviations from training rows; nothing for other networks."""
+    if isinstance(network, Metadata):
+        network.fit(facts_of(rows))
+
+
+def tied(rows: ImageTable) -> np.ndarray:
+    """Return int64 (N,): the same number for rows of equal content, near-duplicates, and images of one source."""
+    return units(links(rows.frame, ("group",)))
+
+
+class FeatureBatches(Batches):
+    """The rows of one split as features, in place of pixels. `groups` (N,) says which belong together: see `tied`.
+
+    Features beyond the groups given are SMOTE's, and in group -1.
+    """
+
+    def __init__(self, features_ND: np.ndarray, labels: np.ndarray, device: torch.device,
+                 groups: np.ndarray | None = None) -> None:
         super().__init__(features_ND, np.arange(len(labels)), labels, device, upload=False)
         self.features = torch.from_numpy(features_ND).to(device)
+        groups = np.arange(len(labels)) if groups is None else groups
+        self.groups = np.concatenate([groups, np.full(len(labels) - len(groups), -1)])
 
     def images(self, chosen: torch.Tensor) -> torch.Tensor:
         """Return the chosen rows' features (B, D), on the device."""

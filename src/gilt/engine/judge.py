@@ -15,10 +15,13 @@ SEEN_DIGITS = 12  # of each training image's SHA-256, in hexadecimal: enough to 
 def memory(table: ImageTable, rows: ImageTable, config: TrialConfig) -> dict[str, Any]:
     """Return what goes into a classifier's provenance: its settings, its table, and the hashes of what it learnt from.
 
-    `table` is the whole table, `rows` those that training used.
+    `table` is the whole table, `rows` those that training used; `n_by_class` counts the training rows of each class.
     """
-    seen = sorted(digest[:SEEN_DIGITS] for digest in rows.where(split="train").frame["sha256"])
-    return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen)}
+    learnt = rows.where(split="train")
+    seen = sorted(digest[:SEEN_DIGITS] for digest in learnt.frame["sha256"])
+    counts = {str(name): int(count) for name, count in learnt.labels(config.target).value_counts().items()}
+    return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen),
+            "n_by_class": counts}
 
 
 def judged_rows(classifier: Classifier, table: ImageTable, part: str = "test") -> ImageTable:

@@ -3,26 +3,32 @@
 Shapes: B batch, C classes, H W pixels. Images are decoded in parallel while the network works; memory is bounded by a
 few batches, whatever the number of images.
 """
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from gilt.data.containers import is_container, is_there
-from gilt.data.pixels import PixelCache, decode_stream
+from gilt.data.containers import is_container, is_there, read_image
+from gilt.data.facts import measure
+from gilt.data.pixels import PixelCache, decode_stream, why
 from gilt.data.scan import image_files
 from gilt.data.table import ImageTable
 from gilt.engine.batches import to_images
-from gilt.engine.frozen import FrozenFeatures
+from gilt.engine.frozen import FrozenFeatures, device_of, facts_of
 from gilt.errors import ImageError, TableError
 from gilt.evaluation.predictions import Predictions
 from gilt.models.classifier import Classifier, pairs
 from gilt.models.device import keep_freed_memory
 from gilt.models.features import head_of
+from gilt.models.metadata import COLUMNS, Metadata, facts
 
 BATCH = 64
+PART = 1024  # rows of features that a head takes at a time
 
 
 def predict(classifier: Classifier, source: ImageTable | Path | str | Sequence[Path | str], *,
@@ -44,9 +50,11 @@ def predict(classifier: Classifier, source: ImageTable | Path | str | Sequence[P
     else:
         table, paths = None, find_images([source] if isinstance(source, (str, Path)) else source)
         names = [str(path) for path in paths]
-    if next(classifier.network.parameters()).device.type == "cpu":
+    if device_of(classifier.network).type == "cpu":
         keep_freed_memory()
-    if table is not None and cache is not None:
+    if isinstance(classifier.network, Metadata):
+        logits, errors = _from_facts(classifier, table, paths, progress)
+    elif table is not None and cache is not None:
         logits, errors = _cached(classifier, table, cache, batch_size, progress)
     else:
         logits, errors = _streamed(classifier, paths, batch_size, progress)
@@ -75,13 +83,13 @@ def find_images(sources: Sequence[Path | str]) -> list[Path]:
 
 
 def _logits(classifier: Classifier, pixels_BHWC: np.ndarray) -> np.ndarray:
-    device = next(classifier.network.parameters()).device
+    device = device_of(classifier.network)
     return classifier.logits(to_images(torch.from_numpy(pixels_BHWC).to(device))).cpu().numpy()
 
 
 def _cached(classifier: Classifier, table: ImageTable, cache: PixelCache, batch_size: int,
             progress: Callable[[int, int, float], None] | None) -> tuple[np.ndarray, list[str | None]]:
-    if classifier.provenance.get("train", {}).get("frozen"):
+    if classifier.frozen:
         return _from_features(classifier, table, cache), [None] * len(table)
     pack, rows = cache.pixels(table.paths, list(table.frame["sha256"]), classifier.preprocessing)
     start, logits = time.perf_counter(), []
@@ -96,9 +104,39 @@ def _cached(classifier: Classifier, table: ImageTable, cache: PixelCache, batch_
 @torch.inference_mode()
 def _from_features(classifier: Classifier, table: ImageTable, cache: PixelCache) -> np.ndarray:
     """Return the logits of a network that was trained frozen, from the features that its body gave already."""
-    features = FrozenFeatures(classifier.network, classifier.model, classifier.preprocessing, cache).of(table)
+    features = FrozenFeatures(classifier.network, classifier.model, classifier.preprocessing, cache, classifier.arguments)
+    parts = torch.from_numpy(features.of(table)).to(features.device).split(PART)
     head = head_of(classifier.network)[1]
-    return pairs(head(torch.from_numpy(features).to(head.weight.device)).float()).cpu().numpy()
+    return torch.cat([pairs(head(part).float()) for part in parts]).cpu().numpy()
+
+
+def _from_facts(classifier: Classifier, table: ImageTable | None, paths: Sequence[Path],
+                progress: Callable[[int, int, float], None] | None) -> tuple[np.ndarray, list[str | None]]:
+    """Return the logits of the network `metadata`: from the table's columns, or from the files, which are measured."""
+    device = device_of(classifier.network)
+    if table is not None:
+        return classifier.logits(torch.from_numpy(facts_of(table)).to(device)).cpu().numpy(), [None] * len(table)
+    start, measured = time.perf_counter(), []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for one in pool.map(_measured, paths):
+            measured.append(one)
+            if progress:
+                progress(len(measured), len(paths), len(measured) / (time.perf_counter() - start))
+    errors = [one["excluded"] and f"{path} cannot be read: {one['excluded'].removeprefix('unreadable: ')}"
+              for path, one in zip(paths, measured, strict=True)]
+    logits = np.full((len(paths), len(classifier.classes)), np.nan, np.float32)
+    places = [place for place, error in enumerate(errors) if error is None]
+    if places:
+        known = facts({name: [measured[place][name] for place in places] for name in COLUMNS})
+        logits[places] = classifier.logits(torch.from_numpy(known).to(device)).cpu().numpy()
+    return logits, errors
+
+
+def _measured(path: Path) -> dict[str, Any]:
+    try:
+        return measure(read_image(path))
+    except (OSError, ImageError) as error:
+        return {"excluded": f"unreadable: {str(error).partition(' cannot be read: ')[2] or why(error)}"}
 
 
 def _streamed(classifier: Classifier, paths: Sequence[Path], batch_size: int,

@@ -1,270 +1,177 @@
-"""Train: pixels and a network to a `Classifier`. Test rows are never read here.
+"""Train: pixels and a network to a `Classifier`. Read `train` first; test rows are never read.
 
-Shapes: B batch, C classes, H W pixels.
+Shapes: N rows, D features, C classes.
 """
+import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-import numpy as np
 import torch
 from torch import nn
 
 import gilt
-from gilt.config import Preprocessing, TrainConfig
-from gilt.data.balance import times
+from gilt.config import TrainConfig
 from gilt.data.pixels import PixelCache, default_cache
 from gilt.data.table import ImageTable
-from gilt.engine.augment import augment
 from gilt.engine.batches import Batches
-from gilt.engine.frozen import FeatureBatches, FrozenFeatures, check_smote, smoted
-from gilt.engine.optim import add_l2, loss_of, make_optimizer, penalised
-from gilt.errors import ConfigError, MissingExtraError, ModelError, TableError, listed
-from gilt.files import sha256
+from gilt.engine.checkpoint import Checkpoint
+from gilt.engine.epochs import Epoch, Epochs, Tick, number_of_steps
+from gilt.engine.groups import check_layers
+from gilt.engine.learner import Learner, measure
+from gilt.engine.material import Material, check_monitor, outputs_of
+from gilt.engine.optim import penalised
+from gilt.errors import MissingExtraError
+from gilt.files import fingerprint
 from gilt.models.classifier import Classifier
 from gilt.models.device import keep_freed_memory, machine, pick_device, pick_precision, seed_everything, threads
-from gilt.models.features import head_of, load_weights
-from gilt.models.zoo import create, find
+from gilt.models.features import head_of
+from gilt.models.weights import load_weights
+from gilt.models.zoo import create
+from gilt.training import METADATA
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Tick:
-    """Where a training run stands: the callback's argument. `loss` is the running mean; `left` in seconds."""
+class Around(TypedDict, total=False):
+    """What may be given to `train` beside the settings: who listens, and where files go."""
 
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    val_accuracy: float | None
-    images_per_second: float
-    left: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to: losses in nats, accuracies in [0, 1]; val is None where there are no val rows."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-    images_per_second: float
+    progress: Callable[[Tick], None] | None
+    on_epoch: Callable[[Epoch], None] | None
+    log_dir: Path | str | None
+    checkpoint: Path | str | None
 
 
 def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0, cache: PixelCache | None = None,
-          progress: Callable[[Tick], None] | None = None, log_dir: Path | str | None = None,
-          classes: Sequence[str] | None = None) -> Classifier:
+          classes: Sequence[str] | None = None, **around: Unpack[Around]) -> Classifier:
     """Return a classifier trained on the table's train rows; val rows are measured after each epoch.
 
     `seed` draws the starting weights, the order and the augmentation; on the CPU the same seed gives the same weights.
-    `log_dir` is where TensorBoard logs go when `config.tensorboard` asks for them.
     `classes` names the logits where the training rows may lack a class that another arm has.
     What `gilt.data.balance` wrote beside the rows (`times`, `loss_weight`, `smote_to`) is honoured.
+
+    Around it: `progress` is called with a `Tick` after each step, `on_epoch` with an `Epoch` after each epoch; what they
+    raise ends the training. `log_dir` is where TensorBoard logs go when `config.tensorboard` asks for them. `checkpoint` is
+    a file that holds the training's state while it runs: a run of the same settings, seed and rows goes on from it, and on
+    the CPU comes to exactly the weights of an undisturbed run; `on_epoch` hears of the epochs it holds once more.
+
     Raises TableError (no train rows, one class only), ConfigError and ModelError.
     """
+    if unknown := set(around) - set(Around.__annotations__):
+        raise TypeError(f"train() got unexpected arguments: {', '.join(sorted(unknown))}")
     config = config or TrainConfig()
-    run = _Run(table.usable, config, seed, cache or default_cache(), classes)
-    writer = _writer(config, log_dir)
-    start = time.perf_counter()
-    try:
-        with threads(1 if config.frozen else None):
-            for number in range(1, run.epochs + 1):
-                epoch = run.one_epoch(number, start, progress)
-                run.history.append(epoch)
-                if writer:
-                    for name, value in asdict(epoch).items():
-                        if name != "epoch" and value is not None:
-                            writer.add_scalar(name, value, number)
-    finally:
-        if writer:
-            writer.close()
-    return run.classifier(time.perf_counter() - start)
+    material = Material(table.usable, config, classes)
+    device = pick_device(config.device)
+    precision = torch.float32 if config.frozen else pick_precision(config.precision, device)
+    _prepare(device)
+    seed_everything(seed)
+    network, origin = _network(config, material.outputs)
+    check_layers(network, config)
+    network = network.to(device, memory_format=torch.channels_last)
+    checkpoint = Checkpoint(around.get("checkpoint"), _key(material, config, origin, seed, machine(device, precision)))
+    with threads(1 if config.frozen else None), _heard(config, around) as on_epoch:
+        batches = material.batches(network, cache or default_cache(), seed=seed)
+        if config.head.kind != "linear":
+            history, notes = _fit(network, batches, material, config, seed)
+            on_epoch(history[0])
+        else:
+            epochs = _epochs(network, batches, material, config, seed, precision)
+            epochs.run(checkpoint, progress=around.get("progress"), on_epoch=on_epoch)
+            history, notes = epochs.history, epochs.notes
+    rows = material.rows
+    provenance = {
+        "gilt": gilt.__version__, "seed": seed, "train": config.model_dump(mode="json"), "table": table.usable.fingerprint,
+        "n_real": len(rows["train"].real), "n_generated": len(rows["train"].generated), "n_drawn": len(batches["train"]),
+        "n_val": len(rows["val"]), **notes, **origin, "machine": machine(device, precision)}
+    return Classifier(network.eval(), config.model, material.classes, config.target, material.preprocessing, material.outputs,
+                      config.dropout, config.arguments, [asdict(epoch) for epoch in history], provenance)
 
 
-def rehearse(config: TrainConfig, classes: int) -> None:
-    """Raise what speaks against training with these settings, before any image is decoded."""
+def rehearse(config: TrainConfig, classes: int, *, n_val: int | None = None) -> None:
+    """Raise what speaks against training with these settings, before any image is decoded; None: the val rows are not known."""
     pick_device(config.device)
-    network = _network(config, _outputs(config, classes))
-    penalised(network, config.l2)
-    if config.frozen and config.weights is None:
+    network, _ = _network(config, outputs_of(config, classes))
+    check_layers(network, config)
+    if n_val is not None:
+        check_monitor(config, n_val)
+    if config.frozen and config.weights is None and config.model != METADATA:
         log.warning("train.frozen without train.weights: the features are those of a network that has learnt nothing")
     if config.tensorboard:
         _writer_class()
 
 
-class _Run:
-    """The state of one training run."""
-
-    def __init__(self, table: ImageTable, config: TrainConfig, seed: int, cache: PixelCache,
-                 classes: Sequence[str] | None) -> None:
-        self.table, self.config, self.seed = table, config, seed
-        self.device = pick_device(config.device)
-        self.precision = torch.float32 if config.frozen else pick_precision(config.precision, self.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        else:
-            torch.set_float32_matmul_precision("high")
-        self.rows = {name: table.where(split=name) for name in ("train", "val")}
-        check_smote(self.rows["train"], config.frozen)
-        self.classes = _classes(self.rows["train"], self.rows["val"], config.target, classes)
-        self.outputs = _outputs(config, len(self.classes))
-        self.preprocessing = Preprocessing(size=config.image_size or find(config.model).input_size)
-        seed_everything(seed)
-        self.network = _network(config, self.outputs).to(self.device, memory_format=torch.channels_last)
-        self.learner = head_of(self.network)[1] if config.frozen else self.network  # what is trained
-        self.optimizer = make_optimizer(self.learner, config)
-        self.l2 = penalised(self.network, config.l2)
-        make = self._features if config.frozen else self._batches
-        self.batches = {name: make(rows, cache) for name, rows in self.rows.items() if len(rows)}
-        self.weights = self._class_weights()
-        self.generator = torch.Generator().manual_seed(seed)
-        per_epoch = math.ceil(len(self.batches["train"]) / config.batch_size)
-        self.steps = config.steps or config.epochs * per_epoch
-        self.epochs = math.ceil(self.steps / per_epoch)
-        self.step = 0
-        self.history: list[Epoch] = []
-
-    def _labels(self, rows: ImageTable) -> np.ndarray:
-        place = {name: i for i, name in enumerate(self.classes)}
-        return rows.labels(self.config.target).map(place).to_numpy(np.int64)
-
-    def _batches(self, rows: ImageTable, cache: PixelCache) -> Batches:
-        pack, places = cache.pixels(rows.paths, list(rows.frame["sha256"]), self.preprocessing)
-        drawn = times(rows).to_numpy() if rows is self.rows["train"] else None
-        return Batches(pack, places, self._labels(rows), self.device, drawn)
-
-    def _features(self, rows: ImageTable, cache: PixelCache) -> Batches:
-        """Return the rows as features of the frozen body; training rows with the points that SMOTE adds."""
-        features = FrozenFeatures(self.network, self.config.model, self.preprocessing, cache).of(rows)
-        labels, drawn = self._labels(rows), None
-        if rows is self.rows["train"]:
-            drawn = times(rows).to_numpy()
-            features, labels = smoted(np.repeat(features, drawn, 0), np.repeat(labels, drawn), rows, self.seed)
-        return FeatureBatches(features, labels, self.device)
-
-    def _class_weights(self) -> torch.Tensor | None:
-        """Return float32 (C,) to weigh each class's loss with, from the column `loss_weight`; None without it."""
-        rows = self.rows["train"]
-        if "loss_weight" not in rows.frame:
-            return None
-        weights = rows.frame["loss_weight"].astype(float).groupby(self._labels(rows)).mean()
-        return torch.tensor(weights.reindex(range(len(self.classes))).fillna(1).to_numpy(np.float32), device=self.device)
-
-    def one_epoch(self, number: int, start: float, progress: Callable[[Tick], None] | None) -> Epoch:
-        """Train on every training row once (or until the fixed steps are done), then measure the val rows."""
-        began, seen = time.perf_counter(), 0
-        loss_sum = correct = torch.zeros((), device=self.device)
-        self.learner.train()
-        for images_BCHW, labels_B in self.batches["train"].epoch(self.config.batch_size, shuffle=self.generator):
-            loss, hits = self._step(augment(images_BCHW, self.config.augment, self.generator), labels_B)
-            loss_sum, correct, seen = loss_sum + loss * len(labels_B), correct + hits, seen + len(labels_B)
-            self.step += 1
-            if progress:
-                progress(self._tick(number, start, began, seen, loss_sum))
-            if self.step == self.steps:
-                break
-        mean_loss = loss_sum.item() / seen
-        if not math.isfinite(mean_loss):
-            raise ModelError(f"the training loss became {mean_loss} in epoch {number}: lower train.learning_rate "
-                             f"({self.config.learning_rate:g}), or set train.precision='float32'")
-        seconds = time.perf_counter() - began
-        val_loss, val_accuracy = self._measure("val") if "val" in self.batches else (None, None)
-        return Epoch(number, mean_loss, correct.item() / seen, val_loss, val_accuracy, seconds, seen / seconds)
-
-    def _step(self, images_BCHW: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            out = self.learner(images_BCHW)
-        loss = loss_of(out, labels_B, self.weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        add_l2(self.l2)
-        self.optimizer.step()
-        return loss.detach(), _hits(out.detach(), labels_B)
-
-    @torch.inference_mode()
-    def _measure(self, split: str) -> tuple[float, float]:
-        """Return (mean loss in nats, accuracy) over a split's rows, whatever the classes' weights in training."""
-        self.learner.eval()
-        loss_sum, correct, batches = 0.0, 0.0, self.batches[split]
-        for images_BCHW, labels_B in batches.epoch(self.config.batch_size):
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                out = self.learner(images_BCHW)
-            loss_sum += loss_of(out, labels_B).item() * len(labels_B)
-            correct += _hits(out, labels_B).item()
-        return loss_sum / len(batches), correct / len(batches)
-
-    def _tick(self, epoch: int, start: float, began: float, seen: int, loss_sum: torch.Tensor) -> Tick:
-        now = time.perf_counter()
-        loss = loss_sum.item() / seen if self.device.type == "cpu" or self.step % 20 == 0 else float("nan")
-        val = self.history[-1].val_accuracy if self.history else None
-        return Tick(epoch, self.epochs, self.step, self.steps, loss, val, seen / (now - began),
-                    (now - start) / self.step * (self.steps - self.step))
-
-    def classifier(self, seconds: float) -> Classifier:
-        """Return the trained network with its history and provenance."""
-        train_rows = self.rows["train"]
-        provenance: dict[str, Any] = {
-            "gilt": gilt.__version__, "seed": self.seed, "train": self.config.model_dump(mode="json"),
-            "table": self.table.fingerprint, "n_real": len(train_rows.real), "n_generated": len(train_rows.generated),
-            "n_drawn": len(self.batches["train"]), "n_val": len(self.rows["val"]), "train_seconds": round(seconds, 3),
-            "machine": machine(self.device, self.precision)}
-        if self.config.weights is not None:
-            provenance["weights"] = sha256(Path(self.config.weights).read_bytes())
-        return Classifier(self.network.eval(), self.config.model, self.classes, self.config.target, self.preprocessing,
-                          self.outputs, self.config.dropout, [asdict(epoch) for epoch in self.history], provenance)
+def _prepare(device: torch.device) -> None:
+    if device.type == "cpu":
+        keep_freed_memory()
+    else:
+        torch.set_float32_matmul_precision("high")
 
 
-def _network(config: TrainConfig, outputs: int) -> nn.Module:
-    """Return the network to start from: drawn at random, then filled from `config.weights`."""
-    network = create(config.model, outputs=outputs, input_size=config.image_size, dropout=config.dropout)
-    if config.weights is not None:
-        load_weights(network, config.weights, model=config.model)
-    return network
+def _network(config: TrainConfig, outputs: int) -> tuple[nn.Module, dict[str, str]]:
+    """Return the network to start from, drawn at random, then filled from `config.weights`, and their content hash."""
+    network = create(config.model, outputs=outputs, input_size=config.image_size, dropout=config.dropout,
+                     arguments=config.arguments)
+    if config.weights is None:
+        return network, {}
+    return network, {"weights": load_weights(network, config.weights, model=config.model)}
 
 
-def _hits(out: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    guess_B = (out[:, 0] > 0).long() if out.shape[1] == 1 else out.argmax(1)
-    return (guess_B == labels_B).sum().float()
+def _epochs(network: nn.Module, batches: dict[str, Batches], material: Material, config: TrainConfig, seed: int,
+            precision: torch.dtype) -> Epochs:
+    """Return the epochs to come: of the whole network, or of its last layer where the rest is frozen."""
+    steps, per_epoch = number_of_steps(config, len(batches["train"]))
+    learner = Learner(head_of(network)[1] if config.frozen else network, config, precision=precision, steps=steps,
+                      per_epoch=per_epoch, weights_C=material.class_weights(batches["train"].device),
+                      l2=penalised(network, config.l2))
+    return Epochs(learner, batches, steps=steps, per_epoch=per_epoch, seed=seed, classes=len(material.classes))
 
 
-def _classes(train_rows: ImageTable, val_rows: ImageTable, target: str,
-             classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the logits' names: `classes`, or the rows' own, sorted (real before generated, so 1 is generated)."""
-    if not len(train_rows):
-        raise TableError("the table has no train rows: split it first (gilt split), or scan with a layout that says {split}")
-    labels = train_rows.labels(target)
-    if labels.isna().any():
-        raise TableError(f"{int(labels.isna().sum())} training rows have no {target}, such as "
-                         f"{train_rows.frame['path'][labels.isna()].iloc[0]}: scan with a layout that says {{{target}}}")
-    if labels.nunique() < 2:
-        raise TableError(f"the training rows hold one {target} only ({labels.iloc[0]}): there is nothing to tell apart")
-    everything = {*train_rows.names(target), *val_rows.names(target)}  # a rare class may have come to val alone
-    names = list(classes or sorted(everything, reverse=target == "origin"))
-    strange = sorted(everything - set(names))
-    if strange:
-        raise TableError(f"{target} {listed(strange)} is not among the classes given")
-    return tuple(names)
+def _fit(network: nn.Module, batches: dict[str, Batches], material: Material, config: TrainConfig,
+         seed: int) -> tuple[list[Epoch], dict[str, Any]]:
+    """Fit the head at one go, in place of epochs; return what it came to as one epoch, and notes for the provenance."""
+    from gilt.models.heads import fit_head  # scikit-learn takes a second to load
+
+    start, name, rows = time.perf_counter(), head_of(network)[0], batches["train"]
+    weights = material.class_weights(rows.device)
+    notes = fit_head(network, config.head, rows.features.cpu().numpy(), rows.labels.cpu().numpy(),
+                     class_weights_C=weights, groups_N=rows.groups, seed=seed)
+    head = network.to(rows.device).get_submodule(name)
+    seconds = time.perf_counter() - start
+    found = {split: measure(head, held, config.batch_size, torch.float32) for split, held in batches.items()}
+    epoch = Epoch(1, *found["train"], *found.get("val", (None, None)), seconds, len(rows) / seconds)
+    return [epoch], {**notes, "train_seconds": round(seconds, 3)}
 
 
-def _outputs(config: TrainConfig, classes: int) -> int:
-    if config.loss == "binary" and classes > 2:
-        raise ConfigError(f"train.loss='binary' is for two classes; there are {classes}: use 'cross_entropy' or 'auto'")
-    return 1 if classes == 2 and config.loss != "cross_entropy" else classes
+def _key(material: Material, config: TrainConfig, origin: dict[str, str], seed: int, computer: dict[str, Any]) -> str:
+    """Return a hash of all that the weights of a training depend on: whose checkpoint it is."""
+    said = config.model_dump(mode="json", exclude={"recipe", "tensorboard", "device", "precision"})
+    return fingerprint({
+        "config": said, **origin, "seed": seed, "rows": {name: rows.fingerprint for name, rows in material.rows.items()},
+        "classes": list(material.classes), "gilt": gilt.__version__,
+        "computer": [computer[name] for name in ("device", "precision")]})
 
 
-def _writer(config: TrainConfig, log_dir: Path | str | None) -> Any:
-    if not config.tensorboard:
-        return None
-    return _writer_class()(str(log_dir or "tensorboard"))
+@contextlib.contextmanager
+def _heard(config: TrainConfig, around: Around) -> Iterator[Callable[[Epoch], None]]:
+    """Yield what each epoch is told to: TensorBoard's logs, and the caller."""
+    writer = _writer_class()(str(around.get("log_dir") or "tensorboard")) if config.tensorboard else None
+    listener = around.get("on_epoch")
+
+    def on_epoch(epoch: Epoch) -> None:
+        for name, value in asdict(epoch).items() if writer else ():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, epoch.epoch)
+        if listener:
+            listener(epoch)
+
+    try:
+        yield on_epoch
+    finally:
+        if writer:
+            writer.close()
 
 
 def _writer_class() -> Any:

@@ -3,7 +3,8 @@
 Shapes: N images, C classes, R resamples. For two classes, precision, recall, F1, AUROC and average precision are those of
 the second one (`generated`, for a detector); for more, the unweighted mean over the classes that the images show (macro, one
 against the rest). For classes of very different size: macro F1 and balanced accuracy (the mean recall) are such means however
-many classes there are, and minority F1 is that of the rarer of two classes.
+many classes there are, and minority F1 is that of the rarer of two classes; weighted F1 counts a class by its images. Top-k
+accuracy, with more than k classes, is the part of the images whose class is among the k likeliest.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import metrics as sk
 
-from gilt.evaluation.uncertainty import percentiles, resampled_confusions, resampled_ranks, t_interval, wilson
+from gilt.evaluation.uncertainty import percentiles, resampled_counts, resampled_weights, t_interval, weighted_ranks, wilson
 
 DECIDED = ("precision", "recall", "f1")  # by the likeliest class
 RANKED = ("auroc", "average_precision")  # by the probabilities' order
 EVEN = ("macro_f1", "balanced_accuracy")  # every class counts alike
-NAMES = ("accuracy", "loss", *DECIDED, *RANKED, *EVEN, "minority_f1")
-_SPOKEN = {"f1": "F1", "auroc": "AUROC", "macro_f1": "macro F1", "minority_f1": "minority F1"}
+TOP = {f"top{k}_accuracy": k for k in (3, 5)}
+NAMES = ("accuracy", "loss", *DECIDED, *RANKED, *EVEN, "weighted_f1", "minority_f1", *TOP)
+_SPOKEN = {"f1": "F1", "auroc": "AUROC", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "minority_f1": "minority F1"} | {
+    name: f"top-{k} accuracy" for name, k in TOP.items()}
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,17 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> tuple[dict[str, Me
     labels leave undefined (AUROC without a positive or a negative) has the value None.
     """
     n, classes = probabilities.shape
-    scores = [{**decided, **_ranked(labels == c, probabilities[:, c], seed=c)} if (labels == c).any() else {}
-              for c, decided in enumerate(_decided(labels, probabilities))]
+    shown = np.bincount(labels, minlength=classes)  # images of each class
+    ranks = _ranked([labels == c for c in range(classes)], probabilities.T, strata=labels)
+    scores = [{**decided, **ranks[c]} if shown[c] else {} for c, decided in enumerate(_decided(labels, probabilities))]
     counted = scores[1:] if classes == 2 else scores
     names = (*DECIDED, *RANKED)
     overall = right(labels, probabilities) | {name: _mean([s[name] for s in counted if name in s], n) for name in names}
     overall |= {name: _mean([s[of] for s in scores if of in s], n) for name, of in zip(EVEN, ("f1", "recall"), strict=True)}
+    overall["weighted_f1"] = _mean([s["f1"] for s in scores if s], n, weights=shown[shown > 0])
     if classes == 2 and all(scores):
-        rarer = 0 if (labels == 0).sum() < (labels == 1).sum() else 1  # where both are as frequent, the second, as for F1
-        overall["minority_f1"] = _mean([scores[rarer]["f1"]], n)
+        overall["minority_f1"] = _mean([scores[0 if shown[0] < shown[1] else 1]["f1"]], n)  # as frequent: the second, as for F1
+    overall |= {name: _top(labels, probabilities, k) for name, k in TOP.items() if classes > k}
     by_class = [right(labels[labels == c], probabilities[labels == c])
                 | {name: _mean([s[name]] if name in s else [], n) for name in names} for c, s in enumerate(scores)]
     return overall, by_class
@@ -83,8 +88,13 @@ def right(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
 
 def ranked(positive: np.ndarray, scores: np.ndarray) -> dict[str, Metric]:
     """Return AUROC and average precision of scores (N,) for telling the positives bool (N,) from the rest."""
-    found = _ranked(positive, scores, seed=0)
+    found = _ranked([positive], scores[None], strata=positive)[0]
     return {name: _mean([found[name]] if name in found else [], len(scores)) for name in RANKED}
+
+
+def likeliest(probabilities: np.ndarray, most: int) -> np.ndarray:
+    """Return int (N, most): the likeliest classes, the first first; of equally likely ones the earlier, as argmax has it."""
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :most]
 
 
 def confusion(labels: np.ndarray, guesses: np.ndarray, classes: int) -> list[list[int]]:
@@ -98,32 +108,50 @@ def metric(value: float, interval: tuple[float, float], n: int) -> Metric:
     return Metric(*numbers, n)
 
 
-def _mean(scores: Sequence[_Score], n: int) -> Metric:
+def _mean(scores: Sequence[_Score], n: int, *, weights: np.ndarray | None = None) -> Metric:
     """Return the mean of per-class scores with its interval; undefined where no class has one."""
     if not scores:
         return Metric(None, None, None, n)
-    return metric(float(np.mean([s.value for s in scores])), percentiles(np.mean([s.resampled_R for s in scores], 0)), n)
+    resampled_R = np.average([s.resampled_R for s in scores], 0, weights)
+    value = float(np.average([s.value for s in scores], 0, weights))
+    return metric(value, percentiles(resampled_R, value), n)
+
+
+def _top(labels: np.ndarray, probabilities: np.ndarray, k: int) -> Metric:
+    hits = int((likeliest(probabilities, k) == labels[:, None]).sum())
+    return metric(hits / len(labels), wilson(hits, len(labels)), len(labels))
 
 
 def _decided(labels: np.ndarray, probabilities: np.ndarray) -> list[Mapping[str, _Score]]:
     """Return precision, recall and F1 of each class."""
     classes, guesses = probabilities.shape[1], probabilities.argmax(1)
     values = sk.precision_recall_fscore_support(labels, guesses, labels=range(classes), zero_division=0)[:3]
-    resampled = from_confusions(resampled_confusions(np.array(confusion(labels, guesses, classes))))
+    counts_CC = np.array(confusion(labels, guesses, classes))
+    resampled = from_counts(*resampled_counts(counts_CC), counts_CC.sum(1))
     return [{name: _Score(float(value[c]), scores_RC[:, c])
              for name, value, scores_RC in zip(DECIDED, values, resampled, strict=True)} for c in range(classes)]
 
 
-def from_confusions(confusions_RCC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and F1, each (R, C), of R confusion matrices."""
-    hits = np.diagonal(confusions_RCC, axis1=1, axis2=2).astype(float)
-    predicted, true = confusions_RCC.sum(1), confusions_RCC.sum(2)
+def from_counts(hits: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return precision, recall and F1 of counts a class: (R, C) named rightly and named so, (C,) that there are."""
     return hits / np.maximum(predicted, 1), hits / np.maximum(true, 1), 2 * hits / np.maximum(predicted + true, 1)
 
 
-def _ranked(positive: np.ndarray, scores: np.ndarray, *, seed: int) -> dict[str, _Score]:
-    if positive.all() or not positive.any():
-        return {}
-    values = (sk.roc_auc_score(positive, scores), sk.average_precision_score(positive, scores))
-    resampled = resampled_ranks(positive, scores, seed=seed)
-    return {name: _Score(float(value), scores_R) for name, value, scores_R in zip(RANKED, values, resampled, strict=True)}
+def _ranked(positives: Sequence[np.ndarray], scores_CN: np.ndarray, *, strata: np.ndarray) -> list[dict[str, _Score]]:
+    """Return AUROC and average precision of each class; {} for one without a positive or a negative.
+
+    All classes see the same resamples: an image drawn twice counts twice for each of them, so that a mean over classes
+    has the interval it should have.
+    """
+    defined = [c for c, positive in enumerate(positives) if positive.any() and not positive.all()]
+    if not defined:
+        return [{} for _ in positives]
+    drawn = [[weighted_ranks(positives[c], scores_CN[c], weights_Nr) for c in defined]
+             for weights_Nr in resampled_weights(strata)]
+    found: list[dict[str, _Score]] = [{} for _ in positives]
+    for place, c in enumerate(defined):
+        values = (sk.roc_auc_score(positives[c], scores_CN[c]), sk.average_precision_score(positives[c], scores_CN[c]))
+        resampled = (np.concatenate([piece[place][i] for piece in drawn]) for i in range(len(RANKED)))
+        found[c] = {name: _Score(float(value), scores_R)
+                    for name, value, scores_R in zip(RANKED, values, resampled, strict=True)}
+    return found

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gilt.config import GENERATED, REAL
-from gilt.errors import StoreError
+from gilt.errors import StoreError, TableError, listed
 from gilt.files import atomic_path
 
 
@@ -63,6 +63,21 @@ class Predictions:
         probabilities = self.probabilities
         columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(self.classes)}
         return pd.DataFrame({**columns, "error": list(self.error)})
+
+    def top(self, most: int) -> pd.DataFrame:
+        """Return one row an image: path, label_1 ... label_<most> (the likeliest first), p_1 ..., error.
+
+        Label and p are empty where the image is unreadable. Of equally likely classes the earlier stands first. Raises
+        TableError where there are fewer classes than `most`.
+        """
+        if not 1 <= most <= len(self.classes):
+            raise TableError(f"the {most} likeliest of {len(self.classes)} classes cannot be named ({listed(self.classes)})")
+        probabilities, readable = self.probabilities, self.readable
+        places = np.argsort(-probabilities, axis=1, kind="stable")[:, :most]
+        names = np.where(readable[:, None], np.array(self.classes, object)[places], None)
+        best = np.take_along_axis(probabilities, places, 1)
+        columns: dict[str, object] = {"path": list(self.path)} | {f"label_{i + 1}": names[:, i] for i in range(most)}
+        return pd.DataFrame({**columns, **{f"p_{i + 1}": best[:, i] for i in range(most)}, "error": list(self.error)})
 
     def save(self, path: Path | str) -> None:
         """Write the predictions to `path` as Parquet (path, origin, class, error, logit_<class> ...), atomically."""

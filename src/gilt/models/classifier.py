@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -16,16 +17,42 @@ from torch import nn
 from gilt.config import Preprocessing
 from gilt.errors import GiltError, ModelError, listed
 from gilt.files import atomic_path
+from gilt.models.features import head_of
+from gilt.models.fitted import FittedHead, rebuilt
 from gilt.models.zoo import create, parameters
+from gilt.settings import Config, Size, parse
+from gilt.training import METADATA
 
 FORMAT = "gilt classifier 1"
+
+
+class _Card(Config):
+    """What a file says of its network, beside the tensors. Older files have no `arguments` and no `head`."""
+
+    format: str
+    model: str
+    classes: list[str]
+    target: Literal["class", "origin"]
+    preprocessing: Preprocessing
+    outputs: Size
+    dropout: float | None
+    arguments: dict[str, Any] = {}
+    head: dict[str, Any] = {}
+    history: list[dict[str, Any]]
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.classes) < 2 or (self.outputs != len(self.classes) and (self.outputs, len(self.classes)) != (1, 2)):
+            raise ValueError(f"{self.outputs} logits are not those of {len(self.classes)} classes")
+        return self
 
 
 @dataclass
 class Classifier:
     """A network and its classes (in the order of its logits), target, preprocessing, history and provenance.
 
-    `outputs` is 1 for two classes behind a sigmoid, else the number of classes.
+    `outputs` is 1 for two classes behind a sigmoid, else the number of classes. `arguments` are the network's own.
 
     `history` has one dict an epoch; `provenance` says what it was trained on and with: configuration, seed, the
     table's fingerprint, numbers of rows, versions, machine; what it learnt from, where `gilt.engine.judge.memory` was added.
@@ -38,13 +65,27 @@ class Classifier:
     preprocessing: Preprocessing
     outputs: int
     dropout: float | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        size = self.preprocessing.size
-        return (f"<Classifier {self.model} {size}x{size}, {parameters(self.network):,} parameters, "
+        size = f"{self.preprocessing.size}x{self.preprocessing.size}" if self.model != METADATA else "(sees no pixels)"
+        head = f" + {self.head['kind']}" if self.head else ""
+        return (f"<Classifier {self.model}{head} {size}, {parameters(self.network):,} parameters, "
                 f"target {self.target}: {listed(self.classes)}>")
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What was fitted in place of the network's last layer ({"kind": "svm", ...}); empty where that is as it was made."""
+        layer = head_of(self.network)[1]
+        return layer.card() if isinstance(layer, FittedHead) else {}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the training left all layers but the last as they were: their features may be at hand already."""
+        settings = self.provenance.get("train")
+        return bool(self.head) or (isinstance(settings, dict) and bool(settings.get("frozen")))
 
     @torch.inference_mode()
     def logits(self, images_BCHW: torch.Tensor) -> torch.Tensor:
@@ -56,7 +97,7 @@ class Classifier:
         """Write the classifier to `path` (safetensors), atomically."""
         card = {"format": FORMAT, "model": self.model, "classes": list(self.classes), "target": self.target,
                 "preprocessing": self.preprocessing.model_dump(), "dropout": self.dropout,
-                "outputs": self.outputs,
+                "outputs": self.outputs, "arguments": self.arguments, "head": self.head,
                 "history": self.history, "provenance": self.provenance}
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         with atomic_path(path) as temporary:
@@ -85,12 +126,25 @@ def load_classifier(path: Path | str, *, device: torch.device | str = "cpu") -> 
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelError(f"{path} is safetensors, but no classifier of gilt's: make one with gilt train")
     try:
-        preprocessing = Preprocessing.model_validate(card["preprocessing"])
-        network = create(card["model"], outputs=card["outputs"], input_size=preprocessing.size,
-                         dropout=card["dropout"])
-        network.load_state_dict(tensors)
+        known = parse(_Card, card, where="its card")
+        network = _network(known, tensors)
     except (KeyError, RuntimeError, ValueError, TypeError, GiltError) as error:
         raise ModelError(f"{path} does not fit the network it names: {str(error).splitlines()[0]}") from None
     network = network.to(device, memory_format=torch.channels_last).eval()
-    return Classifier(network, card["model"], tuple(card["classes"]), card["target"], preprocessing, card["outputs"],
-                      card["dropout"], card["history"], card["provenance"])
+    return Classifier(network, known.model, tuple(known.classes), known.target, known.preprocessing, known.outputs,
+                      known.dropout, known.arguments, known.history, known.provenance)
+
+
+def _network(card: _Card, tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """Return the network that a card describes, filled. Raises what `load_classifier` words, where the two do not fit."""
+    network = create(card.model, outputs=card.outputs, input_size=card.preprocessing.size, dropout=card.dropout,
+                     arguments=card.arguments)
+    name, layer = head_of(network)
+    held = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    head = rebuilt(card.head, held, layer)
+    if head:
+        network.set_submodule(name, head)
+    network.load_state_dict(tensors)
+    if head:
+        head.check()
+    return network

@@ -14,26 +14,26 @@ from gilt.models.registry import register
 SOURCE = "Yasser 2024, thesis, section 3.3"
 
 
-@register("thesis1", input_size=256, source=f"{SOURCE}.1, Figure 3.22")
+@register("thesis1", input_size=256, smallest=22, family="thesis", source=f"{SOURCE}.1, Figure 3.22")
 def thesis1(outputs: int, input_size: int) -> nn.Module:
     """Convolutions 16, 32, 16; dense 256. No regularisation."""
     return _network(outputs, input_size, filters=(16, 32, 16), dense=256)
 
 
-@register("thesis2", input_size=256, source=f"{SOURCE}.2, Figure 3.23")
+@register("thesis2", input_size=256, smallest=22, family="thesis", source=f"{SOURCE}.2, Figure 3.23")
 def thesis2(outputs: int, input_size: int, dropout: float = 0.5) -> nn.Module:
     """Model 1 with L2 0.01 on the second and third convolution and dropout before the last layer: the thesis's best."""
     return _network(outputs, input_size, filters=(16, 32, 16), dense=256, dropout=dropout,
                     l2={"conv2": 0.01, "conv3": 0.01})
 
 
-@register("thesis3", input_size=256, source=f"{SOURCE}.3, Figure 3.24")
+@register("thesis3", input_size=256, smallest=10, family="thesis", source=f"{SOURCE}.3, Figure 3.24")
 def thesis3(outputs: int, input_size: int, dropout: float = 0.2) -> nn.Module:
     """Convolutions 64, 64; dense 64; dropout before the last layer."""
     return _network(outputs, input_size, filters=(64, 64), dense=64, dropout=dropout)
 
 
-@register("thesis4", input_size=256, source=f"{SOURCE}.4, Figure 3.25")
+@register("thesis4", input_size=256, smallest=10, family="thesis", source=f"{SOURCE}.4, Figure 3.25")
 def thesis4(outputs: int, input_size: int, dropout: float = 0.2) -> nn.Module:
     """Model 3 with L2 0.01 on the convolutions. (The text says three; the figure and the parameter count have two.)"""
     return _network(outputs, input_size, filters=(64, 64), dense=64, dropout=dropout, l2={"conv1": 0.01, "conv2": 0.01})
@@ -47,8 +47,6 @@ def _network(outputs: int, input_size: int, *, filters: tuple[int, ...], dense: 
         layers[f"conv{i}"] = nn.Conv2d(channels, width, 3)
         layers[f"pool{i}"] = PoolRelu()
         size, channels = (size - 2) // 2, width
-    if size < 1:
-        raise ValueError(f"{len(filters)} times convolution and pooling leave nothing of {input_size} pixels")
     layers["flatten"] = FlattenHWC()
     layers["dense1"] = nn.Linear(size * size * channels, dense)
     layers["relu"] = nn.ReLU()

@@ -18,6 +18,7 @@ matplotlib.rcParams.update({"font.size": 9, "svg.fonttype": "none", "font.family
                             "axes.spines.top": False, "axes.spines.right": False})
 GOLD, BLUE, GREY = "#b8860b", "#2b6cb0", "#8a8f98"
 COLOURS = ("#2b6cb0", "#b8860b", "#2f855a", "#c05621", "#6b46c1", "#b83280", "#4a5568", "#0987a0")
+STYLES = ("-", "--", ":", "-.")
 
 
 def svg(figure: Figure) -> str:
@@ -38,21 +39,26 @@ def learning_curves(records: Sequence[TrialRecord]) -> str:
     left, right = figure.subplots(1, 2)
     arms = list(dict.fromkeys(record.arm for record in records))
     fixed = any(record.config["train"]["steps"] for record in records)
-    for colour, arm in zip(_colours(len(arms)), arms, strict=True):
+    for (colour, style), arm in zip(_pens(len(arms)), arms, strict=True):
         for axis, name, scale in ((left, "train_loss", 1), (right, "val_accuracy", 100)):
             chosen = [record for record in records if record.arm == arm and record.history[0][name] is not None]
             lines = [[epoch[name] for epoch in record.history] for record in chosen]
             places = [_steps(record) if fixed else np.arange(1, len(record.history) + 1) for record in chosen]
             for place, line in zip(places, lines, strict=True):
-                axis.plot(place, scale * np.array(line), color=colour, lw=0.7, alpha=0.4)
+                axis.plot(place, scale * np.array(line), color=colour, ls=style, lw=0.7, alpha=0.4)
             if lines:  # seeds may differ in rows, so in an epoch's steps: the mean stands where the fewest epochs end
                 ends = min(places, key=len)
                 mean = np.mean([np.interp(ends, place, line) for place, line in zip(places, lines, strict=True)], 0)
-                axis.plot(ends, scale * mean, color=colour, lw=2, label=arm)
+                axis.plot(ends, scale * mean, color=colour, ls=style, lw=2, label=arm,
+                          marker="o" if len(ends) == 1 else None)  # a fitted head has one epoch, and a point no line
     unit = "optimiser step" if fixed else "epoch"
     left.set(xlabel=unit, ylabel="training loss (nats)", yscale="log")
     right.set(xlabel=unit, ylabel="validation accuracy (%)")
-    left.legend(frameon=False, fontsize=8)
+    figure.tight_layout(w_pad=2)
+    # below the axes, where it covers no line, however many arms there are
+    longest = max(map(len, arms))
+    figure.legend(*left.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False, fontsize=8,
+                  ncols=max(1, min(len(arms), 120 // (longest + 8))), handlelength=3)
     return svg(figure)
 
 
@@ -79,27 +85,6 @@ def effects_forest(effects: Sequence[Effect], benchmark: str) -> str:
     unit = "nats" if effects[0].metric == "loss" else "points"
     axis.set_xlabel(f"{unit} of test {spoken(effects[0].metric)} against {benchmark!r} (diamond: mean; bar: 95 % interval; "
                     "dots: seeds)")
-    return svg(figure)
-
-
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> str:
-    """Draw a confusion matrix, each row in per cent of its true class."""
-    size = max(2.4, min(7.0, 0.36 * len(classes) + 1.2))
-    figure = Figure(figsize=(size, size))
-    axis = figure.subplots()
-    parts = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axis.imshow(parts, cmap="YlOrBr", vmin=0, vmax=100)
-    ticks = range(len(classes))
-    small = {"fontsize": 8 if len(classes) <= 12 else 5}
-    axis.set_xticks(ticks, classes, rotation=90, **small)
-    axis.set_yticks(ticks, classes, **small)
-    if len(classes) <= 12:
-        for i in ticks:
-            for j in ticks:
-                axis.text(j, i, f"{parts[i, j]:.0f}", ha="center", va="center", fontsize=7,
-                          color="white" if parts[i, j] > 60 else "black")
-    axis.set(xlabel="predicted", ylabel="true")
-    axis.set_title(title, fontsize=9)
     return svg(figure)
 
 
@@ -131,5 +116,6 @@ def _tile(path: Path, size: int) -> Image.Image:
     return ImageOps.pad(image, (size, size), color="#e2e2e2")
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+def _pens(count: int) -> list[tuple[str, str]]:
+    """Return colours and line styles: all colours drawn through, then dashed, dotted and both, so that 32 lines differ."""
+    return [(COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]) for i in range(count)]

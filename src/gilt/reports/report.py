@@ -14,8 +14,12 @@ from gilt.data.table import ImageTable
 from gilt.errors import GiltError, StoreError
 from gilt.evaluation.metrics import spoken
 from gilt.files import write_text
-from gilt.reports.plots import confusion_matrix, effects_forest, learning_curves, sample_sheet
-from gilt.studies.compare import compare, verdicts
+from gilt.reports.matrix import confusion_matrix
+from gilt.reports.plots import effects_forest, learning_curves, sample_sheet
+from gilt.reports.tuning import tuning_markdown, tuning_report
+from gilt.studies.best import best_sentences
+from gilt.studies.compare import compare, effect_rows, verdicts
+from gilt.studies.plan import plan_sentences
 from gilt.studies.store import Store, TrialRecord
 
 SAMPLE_CLASSES, SAMPLES = 10, 5
@@ -27,14 +31,17 @@ def report(store: Store | Path | str, *, to: Path | str | None = None) -> Path:
     Raises StoreError where the folder holds no study, or no trial is finished yet.
     """
     store = store if isinstance(store, Store) else Store(store)
+    if store.summary["kind"] == "tuning":
+        return tuning_report(store, to=to)
     summary, records = store.summary, store.records()
     finished = [record for record in records if record.state == "finished"]
     if not finished:
         raise StoreError(f"no trial of {store.folder} is finished yet: run gilt study run again")
     benchmark, metric = summary["benchmark"], summary["metric"]
-    effects = compare(finished, benchmark, metric=metric) if benchmark else []
+    effects = compare(store, benchmark, metric=metric) if benchmark else []
     page = _template().render(
-        study=summary, version=gilt.__version__, verdicts=verdicts(records, benchmark, metric=metric),
+        study=summary, version=gilt.__version__, verdicts=verdicts(store, benchmark, metric=metric),
+        best=best_sentences(store, metric=metric), planned=plan_sentences(effects), effect_table=effect_rows(effects),
         arms=(arms := arm_rows(summary, finished)), table=thesis_table(arms, benchmark), metric=metric, spoken=spoken,
         effects=effects, forest=effects_forest(effects, benchmark) if effects else "",
         curves=learning_curves(finished), confusions=_confusions(finished), samples=_samples(summary, finished),
@@ -116,6 +123,8 @@ def _each(names: Iterable[str | None]) -> str:
 def markdown(store: Store) -> str:
     """Return the study's table in the thesis's form as Markdown."""
     summary = store.summary
+    if summary["kind"] == "tuning":
+        return tuning_markdown(store)
     finished = [record for record in store.records() if record.state == "finished"]
     head, *rows = thesis_table(arm_rows(summary, finished), summary["benchmark"])
     lines = [head, ["---"] * len(head), *rows]
@@ -148,7 +157,7 @@ def _samples(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> str:
     """Return the sheet of real beside generated images of the most common classes, or "" without the images."""
     try:
         config = TrialConfig.model_validate(finished[0].config)
-        table = ImageTable.load(summary["table"], root=summary["root"]).usable.pick(config.classes, config.generators)
+        table = ImageTable.load(summary["table"], root=summary.get("root")).usable.pick(config.classes, config.generators)
     except GiltError:
         return ""
     counts = table.counts("class")
@@ -169,7 +178,7 @@ def _left_out(finished: Sequence[TrialRecord]) -> dict[str, int]:
 
 
 def _command(summary: dict[str, Any], store: Store) -> str:
-    words = ["gilt", "study", "run", summary["source"], "--store", str(store.folder)]
+    words = ["gilt", "study", "run", summary["source"], "--store", str(store.folder), *summary.get("options", [])]
     for setting in summary["settings"]:
         words += ["--set", setting]
     return shlex.join(words)

@@ -1,16 +1,17 @@
-"""`Store`: a study's results in a folder, one atomic record a trial, never changed once finished.
+"""`Store`: a study's (or a tuning's) results in a folder, one atomic record a trial, never changed once finished.
 
     DIR/study.json              what is being studied: arms, seeds, table and its fingerprint, where the file was
     DIR/trials/ID.json          the record: resolved config, numbers of rows, history, evaluations, seconds, machine
     DIR/trials/ID.val.parquet   predictions, written before any metric (and ID.test.parquet)
     DIR/trials/ID.rows.parquet  every row that the trial used, with its split and content hash
+    DIR/trials/ID.checkpoint    where the training of an unfinished trial stands, so that it goes on from there
     DIR/pixels/                 decoded images, shared by all trials
 """
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from filelock import FileLock
 from pydantic import ValidationError
@@ -20,27 +21,30 @@ from gilt.errors import StoreError
 from gilt.evaluation.predictions import Predictions
 from gilt.files import read_json, write_json, writing
 from gilt.settings import Config
-from gilt.studies.study import Study
 
 log = logging.getLogger(__name__)
-OWN = {"trials", "pixels", "tensorboard", "report.html"}  # what a store holds beside study.json
+OWN = {"trials", "pixels", "tensorboard", "report.html", "report-tables"}  # what a store holds beside study.json
 
 
 class TrialRecord(Config):
     """All that is known of one trial. `seconds` holds train, predict and total; `error` a failed one's traceback.
 
+    `drawn` are the settings that a tuning's search gave it; a `pruned` trial is one that the search gave up after the
+    epochs that its history holds.
     `n_real` and `n_generated` count distinct images, `n_drawn` the rows of an epoch, repeats and SMOTE's points among them;
     `short` says what each class lacked where generated images were to fill it up.
-    `rows` and `test_rows` are fingerprints of all rows used, and of the test photographs: what makes two trials a pair.
+    `rows`, `val_rows` and `test_rows` are fingerprints of all rows used, of the val rows, and of the test photographs: what
+    makes two trials a pair.
     """
 
     id: str
     study: str
     arm: str
     seed: int
-    state: Literal["finished", "failed"]
+    state: Literal["finished", "failed", "pruned"]
     target: str
     config: dict[str, Any]
+    drawn: dict[str, Any] = {}
     table: str
     started: str
     seconds: dict[str, float]
@@ -52,7 +56,9 @@ class TrialRecord(Config):
     n_test: int | None = None
     train_set: str | None = None
     val_set: str | None = None
+    test_set: str | None = None
     rows: str | None = None
+    val_rows: str | None = None
     test_rows: str | None = None
     left_out: dict[str, int] = {}
     classes: list[str] = []
@@ -71,33 +77,47 @@ class TrialRecord(Config):
         return None if evaluation is None else evaluation["metrics"].get(name, {}).get("value")
 
 
+class Plan(Protocol):
+    """What a store is opened for: a study, or a tuning (its `kind`)."""
+
+    name: str
+    kind: str
+
+    def summary(self, table: ImageTable) -> dict[str, Any]:
+        """Return what the store keeps of it in `study.json`."""
+
+
 class Store:
-    """The folder of one study."""
+    """The folder of one study or tuning."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
-    def open(self, study: Study, table: ImageTable) -> None:
-        """Make the folder, or take it up again. Raises StoreError where it holds another study's records."""
-        path = self.folder / "study.json"
-        if path.exists() and (name := read_json(path).get("name")) != study.name:
-            raise StoreError(f"{self.folder} holds the study {name!r}, not {study.name!r}: choose another --store")
-        inside = [item.name for item in self.folder.iterdir()] if self.folder.is_dir() else []
-        strange = {name for name in inside if not name.startswith(".")} - OWN
-        if not path.exists() and strange:
-            raise StoreError(f"{self.folder} holds other things than a study: choose a new or empty folder for --store")
+    def open(self, plan: Plan, table: ImageTable, **known: Any) -> None:
+        """Make the folder, or take it up again; `known` is kept in `study.json` beside what the plan says of itself.
+
+        Raises StoreError where it holds another study's records.
+        """
+        self.check(plan)
         with writing(self.folder):
             (self.folder / "trials").mkdir(parents=True, exist_ok=True)
-        fingerprint = table.fingerprint
-        trials = [{"arm": trial.arm, "seed": trial.seed, "id": trial.id(fingerprint)} for trial in study.trials()]
-        self._warn_of_hidden({trial["id"] for trial in trials})
-        write_json(path, {
-            "name": study.name, "description": study.description, "table": str(study.table.absolute()),
-            "fingerprint": fingerprint, "seeds": list(study.seeds), "benchmark": study.benchmark, "metric": study.metric,
-            "trials": trials,
-            "arms": {arm: config.model_dump(mode="json") for arm, config in study.arms.items()},
-            "root": str(table.root), "source": study.source, "settings": list(study.settings), "text": study.text,
-            "opened": now()})
+        summary = plan.summary(table) | known
+        self._warn_of_hidden({trial["id"] for trial in summary["trials"]} | set(summary.get("tested", ())))
+        write_json(self.folder / "study.json", summary | {"opened": now()})
+
+    def note(self, **known: Any) -> None:
+        """Change what `study.json` says, atomically."""
+        write_json(self.folder / "study.json", self.summary | known)
+
+    def check(self, plan: Plan) -> None:
+        """Raise StoreError where the folder holds anything but this study's or tuning's records."""
+        held = self.held
+        if held and (held["name"] != plan.name or held["kind"] != plan.kind):
+            raise StoreError(f"{self.folder} holds the {held['kind']} {held['name']!r}, not "
+                             f"{'' if held['kind'] == plan.kind else f'the {plan.kind} '}{plan.name!r}: choose another --store")
+        inside = [item.name for item in self.folder.iterdir()] if self.folder.is_dir() else []
+        if not held and {name for name in inside if not name.startswith(".")} - OWN:
+            raise StoreError(f"{self.folder} holds other things than a study: choose a new or empty folder for --store")
 
     def _warn_of_hidden(self, wanted: set[str]) -> None:
         hidden = {path.stem for path in (self.folder / "trials").glob("*.json")} - wanted
@@ -111,7 +131,13 @@ class Store:
         if not (self.folder / "study.json").is_file():
             raise StoreError(f"{self.folder} holds no study (no study.json): run one with gilt study run STUDY.toml "
                              f"--store {self.folder}")
-        return {"metric": "accuracy"} | read_json(self.folder / "study.json")  # stores of older versions name none
+        older = {"kind": "study", "metric": "accuracy"}  # what stores of older versions do not say
+        return older | read_json(self.folder / "study.json")
+
+    @property
+    def held(self) -> dict[str, Any] | None:
+        """What `study.json` says, or None where the folder holds no study yet."""
+        return self.summary if (self.folder / "study.json").exists() else None
 
     def path(self, trial: str, ending: str) -> Path:
         """Return where a trial's file lies."""
@@ -146,7 +172,8 @@ class Store:
     def records(self) -> list[TrialRecord]:
         """Return the records of the study's trials, in the study's order; trials without one are left to `missing`."""
         found = [(entry, self.read(entry["id"])) for entry in self.summary["trials"]]
-        return [record.model_copy(update={"arm": entry["arm"]}) for entry, record in found if record]
+        return [record.model_copy(update={"arm": entry["arm"], "drawn": entry.get("drawn", {})})
+                for entry, record in found if record]
 
     def missing(self) -> list[dict[str, Any]]:
         """Return arm, seed and id of the trials that have no record yet."""
@@ -160,8 +187,12 @@ class Store:
 def rows_shown(store: Store) -> list[dict[str, Any]]:
     """Return one plain dict a trial, as `gilt study show --json` prints them; a trial not yet run is `waiting`.
 
-    Accuracy and loss stand there always, the study's metric where it is another.
+    Accuracy and loss stand there always, the study's metric where it is another. A tuning's trials show their settings.
     """
+    if store.summary["kind"] == "tuning":
+        from gilt.studies.outcome import tuning_rows  # which reads stores
+
+        return tuning_rows(store)
     names = ["accuracy", "loss", *({store.summary["metric"]} - {"accuracy", "loss"})]
     rows: Sequence[dict[str, Any]] = [
         {"arm": r.arm, "seed": r.seed, "state": r.state, "n_real": r.n_real, "n_generated": r.n_generated,
