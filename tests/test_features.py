@@ -11,7 +11,9 @@ from torch import nn
 
 import gilt
 from conftest import SHARED, draw
+from gilt.config import TrialConfig
 from gilt.engine.frozen import FrozenFeatures
+from gilt.engine.judge import SEEN_DIGITS, learnt_before, memory, warn_of_seen
 from gilt.models.features import features_of, head_of, smote
 from gilt.models.layers import DEVIATION, MEAN
 from gilt.models.weights import load_weights
@@ -215,6 +217,22 @@ def test_a_study_finds_weights_beside_its_file_and_knows_them_by_content(bird_ta
     (tmp_path / "there" / "body.safetensors").unlink()
     with pytest.raises(gilt.ModelError, match=r"arm 'real': weights .* does not exist"):
         gilt.run_study(moved, tmp_path / "store", root=bird_table.root)
+
+
+def test_what_a_body_learnt_from_is_no_test_row(birds, bird_table, body, tmp_path, caplog):
+    own = gilt.load_classifier(body)
+    own.provenance |= memory(birds, gilt.mix(birds), TrialConfig(train=QUICK))
+    own.save(tmp_path / "body.safetensors")
+    trial = TrialConfig(train={"weights": str(tmp_path / "body.safetensors"), "frozen": True, **QUICK})
+    rows = gilt.split(bird_table, seed=1)
+    known = memory(rows, gilt.mix(rows), trial)["seen"]
+    learnt = {known[i:i + SEEN_DIGITS] for i in range(0, len(known), SEEN_DIGITS)}
+    before = {digest[:SEEN_DIGITS] for digest in gilt.mix(birds).where(split="train").frame["sha256"]}
+    test = {digest[:SEEN_DIGITS] for digest in rows.real.where(split="test").frame["sha256"]}
+    assert before < learnt and before & test
+    warn_of_seen(rows.real, trial.train.weights, name="arm")
+    assert f"had learnt from {len(before & test)} of the {len(test)} test rows" in caplog.text
+    assert not learnt_before(None) and not learnt_before("pretrained") and not learnt_before(tmp_path / "nothing.pth")
 
 
 @pytest.mark.shared

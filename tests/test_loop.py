@@ -349,3 +349,10 @@ def test_an_epochs_listener_ends_the_training_by_raising(birds):
     assert heard[0].val_loss is not None
     with pytest.raises(TypeError, match="unexpected arguments: progres"):
         gilt.train(birds, config(**SMALL), progres=print)
+
+
+def test_a_last_step_of_one_image_that_batch_norm_cannot_take_is_one_clear_line(birds, tmp_path):
+    rows = len(gilt.mix(birds).where(split="train"))
+    settings = config(model="resnet18", image_size=32, batch_size=rows - 1, epochs=1, device="cpu", precision="float32")
+    with pytest.raises(gilt.ModelError, match=f"a step of one image.* train.batch_size other than {rows - 1}"):
+        gilt.train(gilt.mix(birds), settings, cache=gilt.PixelCache(tmp_path))

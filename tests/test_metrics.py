@@ -169,6 +169,17 @@ def test_each_generator_is_measured_against_the_real_images():
     assert found["gan"]["accuracy"].n == 20
 
 
+def test_a_detector_that_counts_generated_first_comes_to_the_same():
+    rng = np.random.default_rng(0)
+    logits, origins = rng.normal(size=(60, 2)), ["real"] * 40 + ["sd"] * 20
+    logits[40:, 1] += 2
+    common = {"target": "origin", "origin": origins, "class_": ["x"] * 60}
+    usual = gilt.evaluate(predictions(np.zeros(60, int), logits, classes=("real", "generated"), **common))
+    turned = gilt.evaluate(predictions(np.zeros(60, int), logits[:, ::-1], classes=("generated", "real"), **common))
+    assert turned == usual
+    assert usual.by["origin"]["sd"]["auroc"].value > 0.8
+
+
 def test_accuracy_is_given_by_class_and_by_origin():
     labels, logits, _ = some(40, 2, seed=3)
     origins = ["real"] * 30 + ["sd"] * 10

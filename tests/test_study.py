@@ -179,6 +179,11 @@ def test_settings_override_the_base(study_file):
     assert study.benchmark == "real"
 
 
+def test_a_list_that_lost_its_quotes_is_said_to_want_them(study_file):
+    with pytest.raises(gilt.ConfigError, match="a list is written as TOML, in quotes for the shell"):
+        gilt.Study.load(study_file, ["train.augment=[hflip]"])
+
+
 def record(arm, seed, accuracy, loss=None, **fields):
     test = {"metrics": {"accuracy": {"value": accuracy}, "loss": {"value": loss}}}
     return gilt.TrialRecord(id=f"{arm}{seed}", study="s", arm=arm, seed=seed, state="finished", target="class", config={},

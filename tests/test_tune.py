@@ -218,6 +218,13 @@ def test_hopeless_trials_are_given_up_and_recorded(table, tmp_path, prune):
     assert {r.state for r in tune(free, tmp_path / "store", final=False)} == {"finished"}
 
 
+def test_a_head_that_is_fitted_at_one_go_is_never_given_up(table, tmp_path):
+    file = write(tmp_path / "t.toml", table, 'sampler = "grid"\nprune = "halving"', '"train.head.c" = [1.0, 1e-9, 1e-8]', epochs=9)
+    lines = ['train.frozen=true', 'train.head.kind=logistic']
+    records = gilt.tune(Tuning.load(file, lines), tmp_path / "store", final=False)
+    assert [record.state for record in records] == ["finished"] * 3
+
+
 def test_a_failed_trial_is_recorded_and_only_tried_again_when_asked(table, tmp_path):
     space = '"train.learning_rate" = [1e30, 1e-3]\n"train.optimizer" = ["sgd"]'
     search = plan(tmp_path / "t.toml", table, 'sampler = "grid"\nepochs = 4', space)

@@ -93,6 +93,9 @@ def override(data: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]
         try:
             value = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:
+            if text.lstrip().startswith("["):
+                raise ConfigError(f"--set {setting}: a list is written as TOML, in quotes for the shell: "
+                                  f"--set '{name.strip()}=[\"a\", \"b\"]'") from None
             value = text
         *path, last = name.strip().split(".")
         group = result

@@ -104,11 +104,14 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
 
 def _result(classifier, output: Path) -> str:
     """Return the line on what came of it: the epoch that was kept, and what it was worth on val."""
+    from gilt.errors import counted
+
     known, history = classifier.provenance, classifier.history
     kept = history[known.get("kept_epoch", len(history)) - 1]
     val = "no val rows" if kept["val_accuracy"] is None else f"val accuracy {kept['val_accuracy']:.3f}"
     if "head" in known:
         return f"wrote {output}: {classifier!r}; {val} (n = {known['n_val']}), the head fitted at one go"
-    ended = f"after {len(history)} epochs" if len(history) == kept["epoch"] else f"in epoch {kept['epoch']} of {len(history)}"
+    epochs = counted(len(history), "epoch")
+    ended = f"after {epochs}" if len(history) == kept["epoch"] else f"in epoch {kept['epoch']} of {len(history)}"
     why = f"; stopped: {known['stopped']}" if known.get("stopped", "").startswith("no better") else ""
     return f"wrote {output}: {classifier!r}; {val} (n = {known['n_val']}) {ended}{why}"

@@ -80,6 +80,7 @@ def print_search(folder: Path) -> None:
 
 def _watch(metric: str) -> "Watch":
     """Return callbacks that draw one line a trial, with its settings and what it came to on the val (or test) rows."""
+    from gilt.errors import counted
     from gilt.evaluation.metrics import spoken
     from gilt.studies.outcome import FEW, figure, settings_text
     from gilt.studies.runner import Watch
@@ -95,7 +96,7 @@ def _watch(metric: str) -> "Watch":
         if record.state == "failed":
             said = f"failed: {(record.error or '').strip().splitlines()[-1]}"
         elif record.state == "pruned":
-            said = f"given up after {len(record.history)} epochs"
+            said = f"given up after {counted(len(record.history), 'epoch')}"
         else:
             said = f"{part} {spoken(metric)} {figure(metric, record.metric(metric, part))}"  # type: ignore[arg-type]
         few = f"{settings_text(record.drawn, short=True)}: " if len(record.drawn) <= FEW else ""

@@ -2,11 +2,15 @@
 import logging
 from typing import Any
 
+import pandas as pd
+
 from gilt.config import TrialConfig
 from gilt.data.split import split
 from gilt.data.table import ImageTable
 from gilt.errors import TableError, listed
 from gilt.models.classifier import Classifier
+from gilt.models.weights import card_of
+from gilt.training import named_weights
 
 log = logging.getLogger(__name__)
 SEEN_DIGITS = 12  # of each training image's SHA-256, in hexadecimal: enough to tell it from any other
@@ -15,13 +19,31 @@ SEEN_DIGITS = 12  # of each training image's SHA-256, in hexadecimal: enough to 
 def memory(table: ImageTable, rows: ImageTable, config: TrialConfig) -> dict[str, Any]:
     """Return what goes into a classifier's provenance: its settings, its table, and the hashes of what it learnt from.
 
-    `table` is the whole table, `rows` those that training used; `n_by_class` counts the training rows of each class.
+    `table` is the whole table, `rows` those that training used; `n_by_class` counts the training rows of each class. What the
+    classifier learnt from whose weights it started from (`train.weights`) counts as learnt from too.
     """
     learnt = rows.where(split="train")
-    seen = sorted(digest[:SEEN_DIGITS] for digest in learnt.frame["sha256"])
+    seen = [*(digest[:SEEN_DIGITS] for digest in learnt.frame["sha256"])]
+    seen = sorted([*seen, *(learnt_before(config.train.weights) - set(seen))])
     counts = {str(name): int(count) for name, count in learnt.labels(config.target).value_counts().items()}
     return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen),
             "n_by_class": counts}
+
+
+def learnt_before(weights: str | None) -> set[str]:
+    """Return the hashes of what the classifier in the file `weights` had learnt from; none for the weights of others."""
+    known = {} if weights is None or named_weights(weights) else card_of(weights).get("provenance", {})
+    return _digests(known.get("seen", ""))
+
+
+def warn_of_seen(rows: ImageTable, weights: str | None, *, name: str) -> None:
+    """Log a warning where the val or test rows hold images that the classifier in the file `weights` had learnt from."""
+    seen = learnt_before(weights)
+    for part in ("val", "test") if seen else ():
+        held = rows.where(split=part)
+        if count := int(_among(held, seen).sum()):
+            log.warning("%s: train.weights (%s) had learnt from %d of the %d %s rows, so what they say flatters it", name,
+                        weights, count, len(held), part)
 
 
 def judged_rows(classifier: Classifier, table: ImageTable, part: str = "test") -> ImageTable:
@@ -40,6 +62,8 @@ def judged_rows(classifier: Classifier, table: ImageTable, part: str = "test") -
     rows = rows.usable.real if classifier.target == "class" else rows.usable
     if part != "all" and rows.frame["split"].notna().any():
         counts = listed(f"{name} {count}" for name, count in rows.counts("split").items())
+        if undealt := int(rows.frame["split"].isna().sum()):
+            log.warning("left out: %d rows without a split, beside those of %s: --split all judges them too", undealt, counts)
         rows = rows.where(split=part)
         if not len(rows):
             raise TableError(f"no {part} row to judge on (splits: {counts})")
@@ -61,10 +85,18 @@ def _picked(table: ImageTable, trial: TrialConfig) -> ImageTable:
 
 
 def _unseen(rows: ImageTable, text: str) -> ImageTable:
-    seen = {text[i:i + SEEN_DIGITS] for i in range(0, len(text), SEEN_DIGITS)}
-    learnt = rows.frame["sha256"].map(lambda digest: str(digest)[:SEEN_DIGITS] in seen).astype(bool)
+    learnt = _among(rows, _digests(text))
     if len(rows) and learnt.all():
         raise TableError(f"all {len(rows)} rows to judge on were training rows of this classifier: nothing can be said of it")
     if learnt.any():
         log.warning("left out: %d rows that the classifier learnt from", int(learnt.sum()))
     return rows.where(lambda frame: ~learnt)
+
+
+def _digests(text: str) -> set[str]:
+    return {text[i:i + SEEN_DIGITS] for i in range(0, len(text), SEEN_DIGITS)}
+
+
+def _among(rows: ImageTable, seen: set[str]) -> pd.Series:
+    """Return which rows are among those whose hashes begin so."""
+    return rows.frame["sha256"].map(lambda digest: str(digest)[:SEEN_DIGITS] in seen).astype(bool)

@@ -15,6 +15,7 @@ from gilt.engine.best import State
 from gilt.engine.groups import freeze, learning_groups
 from gilt.engine.optim import add_l2, hits, loss_of, make_optimizer
 from gilt.engine.schedule import Schedule
+from gilt.errors import ModelError
 
 
 class Learner:
@@ -51,7 +52,7 @@ class Learner:
     def step(self, images_BCHW: torch.Tensor, targets: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Take step `number`; return the loss in nats, without penalties, and how many rows were right before it."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            out = self.network(images_BCHW)
+            out = self._out(images_BCHW)
         loss = loss_of(out, targets, self.weights_C, smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self._with_penalties(loss).backward()
@@ -63,6 +64,15 @@ class Learner:
         if self.average:
             self.average.update()
         return loss.detach(), hits(out.detach(), targets)
+
+    def _out(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.network(images_BCHW)
+        except ValueError as error:
+            if len(images_BCHW) > 1:
+                raise
+            raise ModelError(f"a step of one image, and this network's batch norm needs two at this size ({error}): choose a "
+                             f"train.batch_size other than {self.config.batch_size}, or a larger train.image_size") from None
 
     def _with_penalties(self, loss: torch.Tensor) -> torch.Tensor:
         if self.penalties is None:  # a forward pass sets them: activity that costs something

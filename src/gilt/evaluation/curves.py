@@ -5,7 +5,7 @@
     interpolation   isotonic, then PCHIP, in log n and log e: through what was measured, falling, nothing else assumed
 
 A curve is used between its smallest and its largest size only. About one curve in seven is ill-behaved (LCDB 1.1,
-arXiv:2505.15657): `choose` looks for one that rises, and for a law that misses what was measured.
+arXiv:2505.15657): `choose` looks for one that rises, and for laws that miss what was measured.
 
 Shapes: S seeds, K sizes, G points.
 """
@@ -50,18 +50,25 @@ class Curve:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which form is used and why.
+    """Which form is used and why, and how the forms compare.
 
-    `left_out`: form -> how far it lay from the mean error at the largest size when fitted to the others. `rises`: the two
-    neighbouring sizes between which the error grows, and more than noise explains, or None. `misfit`: form -> p of the F test
-    that it misses the means by noise alone.
+    `left_out`: form -> how far it lay from the mean error at the largest size when fitted to the others; `best`: the form that
+    was nearest. `rises`: the two neighbouring sizes between which the error grows, and more than noise explains, or None.
+    `misfit`: law -> p of the F test that it misses the means by noise alone. `best` and `left_out` are None and empty below
+    three sizes.
     """
 
     form: str
     why: str
+    best: str | None
     left_out: dict[str, float]
     rises: tuple[float, float] | None
     misfit: dict[str, float]
+
+    @property
+    def missing(self) -> list[str]:
+        """The laws that miss what was measured by more than noise explains."""
+        return [name for name, p in self.misfit.items() if p < P_MISFIT]
 
 
 def fit(sizes: Sequence[float] | np.ndarray, errors: Sequence[float] | np.ndarray, form: str) -> Curve:
@@ -121,26 +128,19 @@ def _interpolated(n: np.ndarray, e: np.ndarray) -> Callable[[np.ndarray], np.nda
 def choose(sizes: np.ndarray, errors_SK: np.ndarray, form: str = "auto") -> Choice:
     """Return which form to use for errors (S, K) at mean sizes (K,), which rise; `form` "auto", or the one wanted.
 
-    A law is taken only where the error does not rise more than noise explains, where more sizes than parameters were
-    measured, and where it misses the means by noise alone. Of those left, the one that foretells the largest size best.
+    "auto" interpolates. Taking the law that foretells the largest size best is up to a fifth more precise where the law is
+    right; where it is not, few seeds do not show that, and intervals that claim 95 % held the truth in 88 to 91 % of simulated
+    studies (interpolated: 94 to 97 %). How the forms compare is returned all the same.
     """
     means = errors_SK.mean(0)
-    enough = [name for name in FORMS if len(sizes) > max(PARAMETERS[name], 1)]
-    left_out = {name: fit(sizes[:-1], means[:-1], name).beyond(sizes[-1]) - float(means[-1]) for name in enough
-                if len(sizes) > 2}
-    rises, missed = rising(sizes, errors_SK), misfit(sizes, errors_SK)
+    enough = [name for name in FORMS if len(sizes) > max(PARAMETERS[name], 2)]
+    left_out = {name: fit(sizes[:-1], means[:-1], name).beyond(sizes[-1]) - float(means[-1]) for name in enough}
+    best = min(left_out, key=lambda name: abs(left_out[name])) if left_out else None
     if form != "auto":
-        fit(sizes, means, form)
-        return Choice(form, "as asked for", left_out, rises, missed)
-    if len(sizes) < 3:
-        return Choice("interpolation", "two sizes show no form", left_out, rises, missed)
-    if rises:
-        why = f"the error rises from {rises[0]:,.0f} to {rises[1]:,.0f} photographs, and a law does not"
-        return Choice("interpolation", why, left_out, rises, missed)
-    bad = [name for name, p in missed.items() if p < P_MISFIT]
-    best = min((name for name in left_out if name not in bad), key=lambda name: abs(left_out[name]))
-    why = "foretells the largest size best when fitted to the others"
-    return Choice(best, why + (f"; {listed(bad)} misses what was measured" if bad else ""), left_out, rises, missed)
+        fit(sizes, means, form)  # an unknown form is refused here
+    why = "assumes only that the error falls" if form == "auto" else "as asked for"
+    return Choice("interpolation" if form == "auto" else form, why, best, left_out, rising(sizes, errors_SK),
+                  misfit(sizes, errors_SK))
 
 
 def rising(sizes: np.ndarray, errors_SK: np.ndarray) -> tuple[float, float] | None:

@@ -1,11 +1,11 @@
 """Evaluate: predictions to metrics with intervals, overall, by class and by origin."""
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gilt.config import REAL
+from gilt.config import GENERATED, REAL
 from gilt.errors import TableError, listed
 from gilt.evaluation.metrics import Metric, confusion, measure, ranked, right
 from gilt.evaluation.predictions import Predictions
@@ -15,7 +15,7 @@ from gilt.evaluation.predictions import Predictions
 class Evaluation:
     """Metrics by name; `by` holds the metrics of each class and origin; `left_out` counts rows by reason.
 
-    Confusion rows are true classes, columns predicted ones, in the order of `classes`.
+    Confusion rows are true classes, columns predicted ones, in the order of `classes`: a detector's are real, generated.
     """
 
     metrics: dict[str, Metric]
@@ -38,6 +38,8 @@ def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin"
     Rows that cannot be judged (unreadable, or of a class that the classifier does not know) are counted in `left_out`,
     never dropped in silence. Raises TableError where no row can be judged.
     """
+    if predictions.target == "origin" and predictions.classes == (GENERATED, REAL):  # adopted: others count generated first
+        predictions = replace(predictions, logits=predictions.logits[:, ::-1], classes=(REAL, GENERATED))
     labels, readable = predictions.labels, predictions.readable
     known = readable & (labels >= 0)
     left_out = {"unreadable": int((~readable).sum()),

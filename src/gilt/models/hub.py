@@ -7,6 +7,8 @@
 import http.client
 import logging
 import re
+import socket
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -129,6 +131,7 @@ def from_huggingface(repository: str, files: Sequence[str], revision: str | None
             held = try_to_load_from_cache(repository, file, revision=revision)
             if isinstance(held, str):
                 return Path(held)
+        _check_network(constants.ENDPOINT)
         for file in files:
             try:
                 return Path(hf_hub_download(repository, file, revision=revision))
@@ -145,9 +148,15 @@ def from_huggingface(repository: str, files: Sequence[str], revision: str | None
         raise ModelError(f"{what}: there is no {repository} on Hugging Face, or it is private (hf auth login)") from None
     except (OSError, getattr(problems, "HTTPError", OSError)) as error:
         raise ModelError(f"{what} cannot be fetched and are not in the cache: no {repository} ({listed(files)}) in "
-                         f"{constants.HF_HUB_CACHE}, and huggingface.co gives {_first_line(error)}. Connect to the network and "
-                         f"run the same command again. {REMEDY}") from None
+                         f"{constants.HF_HUB_CACHE}, and {constants.ENDPOINT} gives {_first_line(error)}. Connect to the "
+                         f"network and run the same command again. {REMEDY}") from None
     raise ModelError(f"{what}: {repository} has none of {listed(files)}: name its file, as in hf:{repository}/FILE")
+
+
+def _check_network(url: str) -> None:
+    """Raise OSError at once where a server's name is not known: huggingface_hub would try for half a minute."""
+    if not urllib.request.getproxies():  # a proxy looks names up by itself
+        socket.getaddrinfo(urlparse(url).hostname, None)
 
 
 def _first_line(error: BaseException) -> str:

@@ -77,6 +77,16 @@ def read_weights(path: Path | str) -> State:
     return tensors
 
 
+def card_of(path: Path | str) -> dict[str, Any]:
+    """Return what a classifier of gilt's says of itself; {} for any other file."""
+    try:
+        with safe_open(path, "pt") as file:
+            card = json.loads((file.metadata() or {}).get("gilt", "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
 def check_digits(path: Path) -> str:
     """Return a file's SHA-256. Raises ModelError where its name ends in the beginning of another, as torchvision's names do."""
     with path.open("rb") as file:
@@ -155,14 +165,10 @@ def _open_clip_positions(state: State, tower: nn.Module) -> State:
 
 def _maker(path: Path) -> str:
     """Return which network a classifier of gilt's holds, in brackets; "" for other files."""
-    if path.suffix != ".safetensors":
-        return ""
-    with safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get("gilt", "{}")
+    card = card_of(path)
     try:
-        card: dict[str, Any] = json.loads(text)
         return f" (they are those of {card['model']!r}, {card['preprocessing']['size']} pixels)"
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return ""
 
 

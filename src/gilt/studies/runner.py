@@ -13,7 +13,7 @@ from gilt.data.mix import mix, share_name
 from gilt.data.pixels import PixelCache
 from gilt.data.split import split
 from gilt.data.table import ImageTable
-from gilt.engine.judge import memory
+from gilt.engine.judge import memory, warn_of_seen
 from gilt.engine.predict import predict
 from gilt.engine.train import Epoch, Tick, rehearse, train
 from gilt.errors import GiltError, TableError
@@ -91,6 +91,7 @@ def run_trial(trial: Trial, trial_id: str, bench: Bench, *, tick: Callable[[Tick
     dealt, rows = prepare(bench.table, config, seed=trial.seed)
     if trial.search:
         rows = rows.where(split=("train", "val"))
+    warn_of_seen(rows, config.train.weights, name=f"{trial.arm}, seed {trial.seed}")
     rows.save(store.path(trial_id, "rows.parquet"))
     classes, epochs = dealt.usable.names(config.target), []
 

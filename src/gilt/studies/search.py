@@ -72,6 +72,11 @@ def watcher(plan: Tuning, epochs: int, drawn: Mapping[str, Any],
     return heard
 
 
+def epochs_of(train: Mapping[str, Any]) -> int:
+    """Return how many epochs the training of a trial has, by its settings: one for a head that is fitted at one go."""
+    return train["epochs"] if train.get("head", {}).get("kind", "linear") == "linear" else 1
+
+
 def suggested(space: Space, trial: Any) -> dict[str, Any]:
     """Return the settings that an Optuna trial takes."""
     def choose(name: str, dimension: Dimension) -> Any:
@@ -121,7 +126,7 @@ def _told(plan: Tuning, known: Sequence[tuple[Mapping[str, Any], TrialRecord | N
             continue
         trial, curve = _enqueued(study, plan.space, drawn), "val_loss" if better_low(metric) else "val_accuracy"
         for epoch in record.history if plan.tune.prune != "none" else ():
-            if epoch[curve] is not None and epoch["epoch"] < record.config["train"]["epochs"]:
+            if epoch[curve] is not None and epoch["epoch"] < epochs_of(record.config["train"]):
                 _hopeless(trial, epoch["epoch"], epoch[curve])
         value = record.metric(metric, "val")
         if record.state == "finished" and value is not None:

@@ -14,7 +14,7 @@ from gilt.errors import ConfigError, GiltError, TableError
 from gilt.studies.executors import run_local
 from gilt.studies.outcome import best_of, settings_text
 from gilt.studies.runner import Bench, Watch, rehearse_trial, run_trial
-from gilt.studies.search import optuna_package, propose, watcher
+from gilt.studies.search import epochs_of, optuna_package, propose, watcher
 from gilt.studies.space import spelled, written
 from gilt.studies.store import Store, TrialRecord
 from gilt.studies.study import Trial
@@ -182,7 +182,8 @@ class _Searching:
             self.settled_now.add(trial_id)
             number = numbers[trial_id]
             self.watch.start(trial, number, self.plan.tune.trials or len(self.entries))
-            hear = watcher(self.plan, trial.config.train.epochs, trial.drawn, self._known(number - 1))
+            epochs = epochs_of(trial.config.train.model_dump())
+            hear = watcher(self.plan, epochs, trial.drawn, self._known(number - 1))
             return run_trial(trial, trial_id, self.bench, tick=self.watch.tick, on_epoch=hear)
 
         run_local(todo, self.store, run, self.watch.done, settled=self._settled)

@@ -190,8 +190,9 @@ def _checked_base(base: Mapping[str, Any], file: _TuningFile, space: Space, wher
     train = base.get("train", {})
     if file.tune.epochs and "train.epochs" in space.dimensions:
         raise ConfigError(f"{where}: tune.epochs and the dimension 'train.epochs' both say how long a trial is: keep one")
-    if file.tune.epochs and isinstance(train, Mapping) and "steps" in train:
-        raise ConfigError(f"{where}: tune.epochs does nothing where base.train.steps is set: keep one")
+    if "train.steps" in space.dimensions or (isinstance(train, Mapping) and "steps" in train):
+        for name in [name for name, said in (("epochs", file.tune.epochs), ("prune", file.tune.prune != "none")) if said]:
+            raise ConfigError(f"{where}: tune.{name} goes by epochs, and train.steps says how long a trial is: keep one")
     split, seed = parse(TrialConfig, base, where=f"{where}, [base]").split, file.seeds[0]
     fixed: dict[str, int] = {"seed": seed}
     if split.folds and split.fold is None:  # else every seed would test another fold, some of whose rows the search judged by

@@ -166,8 +166,18 @@ def _limits(setting: Setting, metric: str) -> list[str]:
         "epochs are fixed, so arms with more rows also took more optimiser steps"
     error = "the test loss" if metric == "loss" else f"1 - test {spoken(metric)}"
     said.append(f"Error is {error}; {rule}{where}. Learning curve: {listed(_n(n) for n in sizes)} photographs, "
-                f"{curve.why.form} ({curve.why.why}).")
+                f"{curve.why.form} ({curve.why.why}).{_compared(setting, metric)}")
     return said
+
+
+def _compared(setting: Setting, metric: str) -> str:
+    """Return how the forms of the curve compare, as a sentence; "" below three sizes."""
+    why = setting.curve.why
+    if why.best is None:
+        return ""
+    off = f"{abs(why.left_out[why.best]):.3f} nats" if metric == "loss" else f"{100 * abs(why.left_out[why.best]):.1f} points"
+    missing = f"; {listed(why.missing)} misses what was measured" if why.missing else ""
+    return f" Fitted to all sizes but the largest, {why.best} foretells that one best, {off} off{missing}."
 
 
 def _planned(setting: Setting) -> str:
