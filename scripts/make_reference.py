@@ -2,6 +2,7 @@
 
     python scripts/make_reference.py
 """
+import copy
 import inspect
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import gilt
 from gilt.cli import gilt as commands
 
 HERE = Path(__file__).resolve().parent.parent
-HELP = {"help_option_names": commands.context_settings["help_option_names"]}  # click remembers the first that it sees
+HELP = {"help_option_names": commands.context_settings["help_option_names"]}
 
 
 def reference() -> str:
@@ -24,6 +25,8 @@ def reference() -> str:
             parts.append(f"### `gilt.{name}`\n\n```text\n{_head(name, value)}\n\n{inspect.getdoc(value)}\n```\n")
     parts.append("## Command line\n")
     for words, command in _commands(commands, "gilt"):
+        command = copy.copy(command)
+        command._help_option = None  # click keeps the first that it made, whatever the context said
         context = click.Context(command, info_name=words, max_content_width=100, terminal_width=100,
                                 **HELP)
         parts.append(f"### `{words}`\n\n```text\n{command.get_help(context)}\n```\n")

@@ -232,7 +232,7 @@ def test_what_a_body_learnt_from_is_no_test_row(birds, bird_table, body, tmp_pat
     assert before < learnt and before & test
     warn_of_seen(rows.real, trial.train.weights, name="arm")
     assert f"had learnt from {len(before & test)} of the {len(test)} test rows" in caplog.text
-    assert not learnt_before(None) and not learnt_before("pretrained") and not learnt_before(tmp_path / "nothing.pth")
+    assert not learnt_before(None) and not learnt_before("pretrained") and not learnt_before("nothing.pth")
 
 
 @pytest.mark.shared

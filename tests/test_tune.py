@@ -219,7 +219,8 @@ def test_hopeless_trials_are_given_up_and_recorded(table, tmp_path, prune):
 
 
 def test_a_head_that_is_fitted_at_one_go_is_never_given_up(table, tmp_path):
-    file = write(tmp_path / "t.toml", table, 'sampler = "grid"\nprune = "halving"', '"train.head.c" = [1.0, 1e-9, 1e-8]', epochs=9)
+    space = '"train.head.c" = [1.0, 1e-9, 1e-8]'
+    file = write(tmp_path / "t.toml", table, 'sampler = "grid"\nprune = "halving"', space, epochs=9)
     lines = ['train.frozen=true', 'train.head.kind=logistic']
     records = gilt.tune(Tuning.load(file, lines), tmp_path / "store", final=False)
     assert [record.state for record in records] == ["finished"] * 3
