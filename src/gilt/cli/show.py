@@ -22,8 +22,10 @@ def check_output(path: Path) -> None:
     """Raise, before any work is done, where `path` cannot become a file."""
     if path.is_dir():
         raise click.UsageError(f"{path} is a folder: name a file to write")
-    if path.parent.exists() and not os.access(path.parent, os.W_OK):
-        raise click.UsageError(f"{path.parent} cannot be written to: name a file elsewhere")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())  # folders below it will be made
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        why = "cannot be written to" if folder.is_dir() else "is no folder"
+        raise click.UsageError(f"{folder} {why}: name a file elsewhere")
 
 
 def say(text: str) -> None:
