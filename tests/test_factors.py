@@ -9,8 +9,8 @@ import gilt
 from gilt.config import TrialConfig
 from gilt.models.classifier import load_classifier
 from gilt.settings import parse
-from gilt.studies.runner import prepare
 from gilt.studies.store import Store
+from gilt.studies.trial import prepare
 
 HEAD = """\
 # A crossed study.

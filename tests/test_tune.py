@@ -16,10 +16,10 @@ import gilt
 from conftest import make_birds
 from gilt.cli import gilt as command
 from gilt.studies.outcome import best_of, outcome, pivots, tuning_rows, tuning_verdict
-from gilt.studies.runner import rehearse_trial
 from gilt.studies.search import importances, propose
 from gilt.studies.space import Space
 from gilt.studies.store import Store
+from gilt.studies.trial import rehearse_trial
 from gilt.studies.tune import tune
 from gilt.studies.tuning import Tuning, tuning_presets
 

@@ -72,7 +72,7 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
     from gilt.engine.train import train as run
     from gilt.files import read_toml
     from gilt.settings import override, parse
-    from gilt.studies.runner import prepare
+    from gilt.studies.trial import prepare
 
     check_output(output)
     given = ((f"train.recipe={recipe}",) if recipe else ()) + settings

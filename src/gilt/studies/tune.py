@@ -13,11 +13,12 @@ from gilt.data.table import ImageTable
 from gilt.errors import ConfigError, GiltError, TableError
 from gilt.studies.executors import run_local
 from gilt.studies.outcome import best_of, settings_text
-from gilt.studies.runner import Bench, Watch, rehearse_trial, run_trial
+from gilt.studies.runner import Watch
 from gilt.studies.search import epochs_of, optuna_package, propose, watcher
 from gilt.studies.space import spelled, written
 from gilt.studies.store import Store, TrialRecord
 from gilt.studies.study import Trial
+from gilt.studies.trial import Bench, rehearse_trial, run_trial
 from gilt.studies.tuning import Tuning
 
 log = logging.getLogger(__name__)
