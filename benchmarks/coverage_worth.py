@@ -63,8 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 6, 10])
+    parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=CURVES)
     arguments = parser.parse_args()
-    for curve in CURVES:
+    for curve in arguments.curves:
         for seeds in arguments.seeds:
             for rho in (0.0, 0.3, 1.0):
                 print(json.dumps(setting(curve, rho, seeds, arguments.studies)), flush=True)
