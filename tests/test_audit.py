@@ -67,7 +67,7 @@ def findings(root, *checks, splits=None):
 def test_an_honest_collection_has_no_grave_finding(clean_folder):
     table, result = findings(clean_folder)
     assert [f.check for f in result if f.severity in ("high", "medium")] == []
-    assert set(result.checks) == set(CHECKS) and set(result.skipped) == {"leaks", "source-leaks"}
+    assert set(result.checks) == set(CHECKS) and set(result.skipped) == {"leaks", "source-leaks", "seen"}
     (metadata,) = [f for f in result.of("shortcuts") if f.details["target"] == "origin"]
     assert metadata.severity == "none" and metadata.details["auroc"]["all but file size"]["auroc"] == 0.5
     assert result.table == table.fingerprint
@@ -99,6 +99,30 @@ def test_pictures_turned_by_exif_are_the_same_picture(folder):
     table = scan(folder, "{origin}/{class}")
     assert near_groups(table).dropna().index.map(lambda i: table.frame["path"][i]).tolist() == [
         "real/tit/002.jpg", "real/tit/turned.jpg"]
+
+
+def test_silhouettes_that_are_all_alike_are_not_taken_for_one_picture_nor_called_a_grave_leak(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(240):
+        kind, split = ("trousers", "dress")[i % 2], ("train", "test")[i % 4 == 3]
+        left, right, top, low = (int(v) for v in np.array([10, 20, 3, 25]) + rng.integers(-1, 2, 4))
+        picture = Image.new("L", (28, 28))
+        draw = ImageDraw.Draw(picture)
+        wide = 1 + i % 2
+        draw.polygon([(left, top), (right, top), (right + wide, low), (left - wide, low)], fill=int(rng.integers(120, 250)))
+        picture.putpixel((0, 0), i)  # no two files are equal
+        put(picture, tmp_path / "real" / split / kind / f"{i:03}.png")
+    copy = tmp_path / "real" / "test" / "dress" / "copy.png"
+    shutil.copy(tmp_path / "real" / "train" / "dress" / "001.png", copy)
+    table = scan(tmp_path, "{origin}/{split}/{class}")
+    loose = near_pairs(table, same=0.87)
+    assert loose.same > 0.87 and len(loose.rows) < 2_000  # of some 28,000 pairs
+    found = {f.check: f for f in audit(table, checks=["near-duplicates", "leaks"]).findings}
+    assert found["leaks"].severity == "high" and found["leaks"].details["exact"] == 1  # a copied file is a leak anywhere
+    copy.unlink()
+    table = scan(tmp_path, "{origin}/{split}/{class}")
+    found = {f.check: f for f in audit(table, checks=["near-duplicates", "leaks"]).findings}
+    assert "leaks" not in found or found["leaks"].severity == "medium"
 
 
 def test_the_search_in_cells_finds_what_the_search_over_all_finds(monkeypatch):

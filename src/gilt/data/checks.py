@@ -18,6 +18,8 @@ from gilt.data.table import SPLITS, ImageTable
 from gilt.errors import counted, listed
 
 Check = Callable[["Evidence"], list[Finding]]
+_STRICTER = (" Different pictures are much alike here: chains of likeness join whole classes. So more likeness was asked than "
+             "usual ({:g} in place of {:g}); some copies may be missed, and some pairs be none.")
 
 
 class SkippedError(Exception):
@@ -43,6 +45,10 @@ class Evidence:
         if not self.frame["phash"].notna().any():
             raise SkippedError("the table has no perceptual hashes: scan the folder again")
         return near_pairs(self.table.usable, progress=self.progress)
+
+    def severity(self, exact: int) -> Severity:
+        """Return how grave it is that images are the same: less where only likeness says so, and likeness says little here."""
+        return "high" if exact or self.pairs.same <= SAME else "medium"
 
     @functools.cached_property
     def content(self) -> np.ndarray:
@@ -127,10 +133,10 @@ def near_duplicates(evidence: Evidence) -> list[Finding]:
         f"{counted(extra, 'more image')} of a picture that is there in another file ({counted(len(groups), 'group')}): "
         "saved again, resized, mirrored or cropped a little. Look at some: plain shapes on a plain ground can be taken for "
         "one another."
-        + (unread if pairs.unread else ""),
+        + (_STRICTER.format(pairs.same, SAME) if pairs.same > SAME else "") + (unread if pairs.unread else ""),
         "Keep them together when splitting: gilt split --set 'groups=[\"near\"]'; or keep one of each group: gilt clean.",
         _flat(groups), tuple(groups),
-        {"groups": len(groups), "extra": extra, "pairs": len(pairs.rows), "proposed": pairs.proposed, "same_from": SAME})]
+        {"groups": len(groups), "extra": extra, "pairs": len(pairs.rows), "proposed": pairs.proposed, "same_from": pairs.same})]
 
 
 def leaks(evidence: Evidence) -> list[Finding]:
@@ -154,7 +160,7 @@ def leaks(evidence: Evidence) -> list[Finding]:
         part = hit.sum() / held.sum()
         third = f" ({chained:,} by way of a third one: look at these)" if chained else ""
         findings.append(Finding(
-            "leaks", "high" if strict == "test" else "medium", part,
+            "leaks", evidence.severity(exact) if strict == "test" else "medium", part,
             f"{int(hit.sum()):,} of {int(held.sum()):,} {strict} images ({100 * part:.1f} %) are also among the "
             f"{' and '.join(laxer)} images: {exact:,} the same file, the others the same picture in another file{third}. A "
             f"model may remember them, and its {strict} result is too good by an amount that no one can say afterwards.",
@@ -181,7 +187,7 @@ def source_leaks(evidence: Evidence) -> list[Finding]:
     if not len(rows):
         return []
     return [Finding(
-        "source-leaks", "high", len(rows) / max(1, int(generated.sum())),
+        "source-leaks", evidence.severity(int(made.sum())), len(rows) / max(1, int(generated.sum())),
         f"Made from a test photograph: {counted(int(made.sum()), 'generated image')}; {int(close.sum()):,} more with "
         f"the looks of one. Trained on them, a model has seen its exam in disguise.",
         "Leave these generated images out: gilt split does so for known sources, gilt clean for the others.",
@@ -197,9 +203,9 @@ def class_conflicts(evidence: Evidence) -> list[Finding]:
 
 def origin_conflicts(evidence: Evidence) -> list[Finding]:
     """Find one picture as both real and generated, or under two generators."""
-    return _conflicts(evidence, "origin", "high", "Each is a photograph among the generated images, a generated image "
-                                "among the "
-                      "photographs, or the work of a generator that copies what it was trained on.",
+    exact = len(evidence.groups(evidence.content, differ="origin"))
+    return _conflicts(evidence, "origin", evidence.severity(exact), "Each is a photograph among the generated images, a "
+                      "generated image among the photographs, or the work of a generator that copies what it was trained on.",
                       "Look at them: a wrong folder is put right by hand, a copy is no evidence of anything. gilt clean leaves "
                       "them all out.")
 

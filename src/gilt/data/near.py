@@ -10,7 +10,7 @@ Shapes: N rows, D hash values, P pairs, T x T template pixels in an S x S thumbn
 import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ SAME = 0.87  # correlation of aligned details from which two pictures are one
 EXACT_ROWS = 5_000  # up to here every row is compared with every other
 MEMBERS = 20_000  # rows that a thousand others are compared with at a time, at most
 NEAREST_CELLS = 6  # beyond: with those of the nearest cells
+STRICTER = (0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99)  # asked in turn where likeness alone joins different pictures
+CROWD, CROWD_PART = 100, 0.05  # rows, and part of all rows, of a chain that no series of one picture makes
+STRANGERS = 0.005  # part of the pairs that may join two classes, where a crowd was found
 SIDE, TEMPLATE = 32, 24
 _FINE = (0.9, 0.95, 1.0, 1.05, 1.11)
 # (sizes to try, across and down, as parts of the template's side; for pairs whose best agreement so far is from, below)
@@ -42,12 +45,16 @@ _MIRROR = np.where(np.arange(1, WAVES * WAVES) % WAVES % 2, -1, 1).astype(np.flo
 
 @dataclass(frozen=True)
 class Pairs:
-    """Near-duplicates: rows int64 (P, 2) by position, first < second; score (P,), the correlation of their details."""
+    """Near-duplicates: rows int64 (P, 2) by position, first < second; score (P,), the correlation of their details.
+
+    `same` is the score from which they were taken for one picture.
+    """
 
     rows: np.ndarray
     score: np.ndarray
     proposed: int  # pairs that were looked at
     unread: int  # pairs left undecided because an image is not there or cannot be read
+    same: float = SAME
 
     def groups(self, count: int) -> np.ndarray:
         """Return a group number for each of `count` rows: rows that a chain of pairs joins share one."""
@@ -58,7 +65,9 @@ class Pairs:
 def near_pairs(table: ImageTable, *, same: float = SAME, progress: Progress | None = None) -> Pairs:
     """Return the pairs of rows that show the same picture, among those with a hash; equal content is no pair here.
 
-    Of rows with equal content the first stands for all. Raises TableError where no row has a perceptual hash.
+    Of rows with equal content the first stands for all. Where different pictures are as alike as one picture is elsewhere
+    (small silhouettes on a plain ground), more than `same` is asked: see `_stricter`.
+    Raises TableError where no row has a perceptual hash.
     """
     frame = table.frame
     known = frame["phash"].notna()
@@ -74,8 +83,35 @@ def near_pairs(table: ImageTable, *, same: float = SAME, progress: Progress | No
     both = readable[places].all(1)
     score = np.zeros(len(proposed), np.float32)
     score[both] = agreement(thumbs, places[both], mirrored[both])
-    keep = score >= same
-    return Pairs(rows[proposed[keep]], score[keep], len(proposed), int((~both).sum()))
+    found = Pairs(rows[proposed], score, len(proposed), int((~both).sum()), same)
+    return _stricter(_from(found, same), frame["class"].to_numpy())
+
+
+def _from(pairs: Pairs, same: float) -> Pairs:
+    keep = pairs.score >= same
+    return replace(pairs, rows=pairs.rows[keep], score=pairs.score[keep], same=same)
+
+
+def _stricter(pairs: Pairs, classes: np.ndarray) -> Pairs:
+    """Return the pairs, asking for more likeness where a crowd is joined by chains of pairs that also join classes.
+
+    One picture has one class. Pairs that join two are wrong labels, or wrong pairs; where they come with a chain through a good
+    part of the table, the pairs are wrong.
+    """
+    if np.bincount(pairs.groups(len(classes))).max(initial=0) <= max(CROWD, CROWD_PART * len(classes)):
+        return pairs
+    for same in (s for s in STRICTER if s > pairs.same):
+        if _strangers(pairs, classes) <= STRANGERS:
+            break
+        pairs = _from(pairs, same)
+    return pairs
+
+
+def _strangers(pairs: Pairs, classes: np.ndarray) -> float:
+    """Return the part of the pairs, of those whose classes are known, that join two classes."""
+    of_classes = classes[pairs.rows]
+    known = ~pd.isna(of_classes).any(1)
+    return float((of_classes[known, 0] != of_classes[known, 1]).mean()) if known.any() else 0.0
 
 
 def near_groups(table: ImageTable, *, same: float = SAME, progress: Progress | None = None) -> pd.Series:
