@@ -231,6 +231,49 @@ class Preprocessing(Config):
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
 
+class FeaturesConfig(Config):
+    """What images are compared in: the features of a named network, or hand-made ones.
+
+    `pixels`: small pictures, colour histograms and spectra, which need no weights and are weak. `inception-fid`: the
+    InceptionV3 that FID and KID are defined on, by torch-fidelity, from its own file of `weights`. Any other name is a network
+    of `gilt models`, or of a library: what goes into its last layer, with `weights` as train.weights takes them.
+    `size` in pixels; None: the network's own, for `inception-fid` the images' own where they are all of one.
+    """
+
+    model: str = "pixels"
+    arguments: dict[str, Any] = {}  # of the network itself
+    weights: str | None = None
+    size: Size | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.model == "pixels" and (self.weights or self.arguments):
+            raise ValueError("features.model='pixels' has no weights and no arguments: name the network that they are of")
+        if self.model != "pixels" and not self.weights:
+            raise ValueError(f"features.model={self.model!r} needs features.weights: features of random weights would measure "
+                             "nothing. Without weights at hand, leave features.model out: 'pixels' needs none")
+        return self
+
+
+class SimilarityConfig(Config):
+    """How `gilt similarity` compares generated images with photographs.
+
+    Every number is taken over `draws`: each takes at most `rows` generated images and two disjoint sets of as many
+    photographs, and compares one of these sets with the generated images and with the other set. With `match_classes` a draw
+    holds as many of each class on every side.
+    """
+
+    features: FeaturesConfig = FeaturesConfig()
+    classes: dict[str, list[str]] | list[str] | None = None  # pick classes, or merge: {"Fruit": ["Apple", "Banana"]}
+    generators: list[str] | None = None  # None: all
+    draws: typing.Annotated[int, Field(ge=3)] = 10
+    rows: typing.Annotated[int, Field(ge=10)] = 2_000
+    match_classes: bool = True
+    pairs: Count = 12  # of images shown beside the photograph nearest to them, a generator
+    seed: Count = 0
+
+
 class TrialConfig(Config):
     """One trial, resolved: everything but its seed that can change its outcome."""
 

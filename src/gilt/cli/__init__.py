@@ -15,14 +15,18 @@ from gilt.cli.augment import augment
 from gilt.cli.balance import balance
 from gilt.cli.clean import clean
 from gilt.cli.compare import compare, plan
+from gilt.cli.generate import generate
 from gilt.cli.judge import evaluate, predict
 from gilt.cli.look import show
 from gilt.cli.presets import heatmap, presets
+from gilt.cli.similarity import similarity
 from gilt.cli.splits import split
 from gilt.cli.studies import demo, study
 from gilt.cli.tables import mix, scan
+from gilt.cli.text_to_image import images
 from gilt.cli.train import train
 from gilt.cli.tuning import tune
+from gilt.cli.watch import watch
 from gilt.cli.worth import worth
 from gilt.cli.zoo import models
 from gilt.errors import GiltError
@@ -43,10 +47,11 @@ def gilt() -> None:
     """The group of all commands."""
 
 
-for command in (presets, heatmap, compare, plan):
+for command in (watch, presets, heatmap, compare, plan):
     study.add_command(command)
-for command in (scan, show, audit, clean, split, mix, balance, models, augment, train, evaluate, predict, study, worth, tune,
-                demo):
+generate.add_command(images)
+for command in (scan, show, audit, clean, split, mix, balance, models, augment, train, evaluate, predict, generate,
+                similarity, study, worth, tune, demo):
     gilt.add_command(command)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gilt.cli.show import check_output, print_table, say
+from gilt.cli.show import STORE, check_output, print_table, say
 
 if TYPE_CHECKING:
     from gilt.studies.across import Across
@@ -23,7 +23,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print all of
 Example:
   gilt study compare runs/groceries
   gilt study compare runs/birds runs/fruit runs/hair --metric macro_f1 -o ranks.svg""")
-@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("stores", nargs=-1, required=True, type=STORE)
 @metric_option
 @benchmark_option
 @part_option
@@ -31,7 +31,7 @@ Example:
 @click.option("-o", "--output", type=click.Path(path_type=Path),
               help="Of several stores: a .png or .svg of the ranks, or .csv, .md.")
 @json_option
-def compare(stores: tuple[Path, ...], metric: str | None, benchmark: str | None, part: str, arms: tuple[str, ...],
+def compare(stores: tuple[Path | str, ...], metric: str | None, benchmark: str | None, part: str, arms: tuple[str, ...],
             output: Path | None, as_json: bool) -> None:
     """Say which arms beat the benchmark, and which may be the best; or rank the same arms over several data sets.
 
@@ -51,13 +51,14 @@ def compare(stores: tuple[Path, ...], metric: str | None, benchmark: str | None,
 @click.command(epilog="""\b
 Example:
   gilt study plan runs/groceries --width 2""")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.option("--width", type=float, help="The wanted width of the interval: points, nats for the loss [default: 2 points].")
 @click.option("--arm", help="Only this arm.")
 @metric_option
 @benchmark_option
 @json_option
-def plan(store: Path, width: float | None, arm: str | None, metric: str | None, benchmark: str | None, as_json: bool) -> None:
+def plan(store: Path | str, width: float | None, arm: str | None, metric: str | None, benchmark: str | None,
+         as_json: bool) -> None:
     """Say how many seeds a study needs for intervals of a wanted width, from the spread of the seeds that it has.
 
     Exact through Student's t, if the spread stays as it is; of few seeds it is known roughly, and so is the plan.
@@ -85,7 +86,7 @@ def plan(store: Path, width: float | None, arm: str | None, metric: str | None, 
                 [[r.arm, r.seeds, f"{r.now:.3g}", f"{r.sd:.3g}", f"{r.width:g}", r.needed, r.few, r.many] for r in rows])
 
 
-def _effects(store: Path, metric: str | None, benchmark: str | None, part: str) -> "tuple[Store, str, list[Effect]]":
+def _effects(store: Path | str, metric: str | None, benchmark: str | None, part: str) -> "tuple[Store, str, list[Effect]]":
     """Return (the store, the metric, the effects) of one study, with what the command line left to its file filled in."""
     from gilt.errors import ConfigError, listed, near
     from gilt.studies.compare import compare as run
@@ -103,7 +104,7 @@ def _effects(store: Path, metric: str | None, benchmark: str | None, part: str) 
     return opened, metric or summary["metric"], run(opened, against, metric=metric or summary["metric"], part=part)
 
 
-def _one(store: Path, metric: str | None, benchmark: str | None, part: str, as_json: bool) -> None:
+def _one(store: Path | str, metric: str | None, benchmark: str | None, part: str, as_json: bool) -> None:
     from gilt.studies.best import best_sentences, best_sets
     from gilt.studies.compare import effect_rows, verdicts
     from gilt.studies.plan import plan_sentences
@@ -124,7 +125,7 @@ def _one(store: Path, metric: str | None, benchmark: str | None, part: str, as_j
         print_table(*effect_rows(effects))
 
 
-def _several(stores: tuple[Path, ...], metric: str | None, part: str, arms: tuple[str, ...], output: Path | None,
+def _several(stores: tuple[Path | str, ...], metric: str | None, part: str, arms: tuple[str, ...], output: Path | None,
              as_json: bool) -> None:
     from gilt.reports.ranks import check_ending, ranks_rows, write_ranks
     from gilt.studies.across import across
@@ -144,7 +145,7 @@ def _several(stores: tuple[Path, ...], metric: str | None, part: str, arms: tupl
         say(f"wrote {write_ranks(found, output)}")
 
 
-def _metric_of(stores: tuple[Path, ...]) -> str:
+def _metric_of(stores: tuple[Path | str, ...]) -> str:
     from gilt.errors import ConfigError, listed
     from gilt.studies.store import Store
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gilt.cli.show import check_output, print_table, say
+from gilt.cli.show import STORE, check_output, print_table, say
 
 if TYPE_CHECKING:
     from gilt.config import TrialConfig
@@ -113,7 +113,7 @@ def print_published(store: "Store", *, as_json: bool = False) -> None:
         click.echo(json.dumps([asdict(row) | {"difference": row.difference} for row in rows], indent=1))
         return
     if not rows:
-        raise StoreError(f"{store.folder} is no run of a study with published figures: a study file holds them under "
+        raise StoreError(f"{store.address} is no run of a study with published figures: a study file holds them under "
                          "[published.ARM]; gilt study presets lists those that do")
     print_table(*published_table(rows))
     for sentence in how_it_differs(store):
@@ -123,12 +123,12 @@ def print_published(store: "Store", *, as_json: bool = False) -> None:
 @click.command(epilog="""\b
 Example:
   gilt study heatmap runs/birds runs/fruit --metric auroc -o heat.html""")
-@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("stores", nargs=-1, required=True, type=STORE)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A .png, .svg, .html, .csv or .md.")
 @click.option("--metric", default="auroc", show_default=True, help="Any metric of gilt evaluate.")
 @click.option("--arms", multiple=True, metavar="NAME", help="Only arms of this name, or pattern. May be repeated.")
 @click.option("--part", type=click.Choice(["test", "val"]), default="test", show_default=True)
-def heatmap(stores: tuple[Path, ...], output: Path | None, metric: str, arms: tuple[str, ...], part: str) -> None:
+def heatmap(stores: tuple[Path | str, ...], output: Path | None, metric: str, arms: tuple[str, ...], part: str) -> None:
     """Show networks x data sets in one metric, over the stores of several studies: a table, and a picture of it.
 
     A row is a network, a column a study; a study whose networks have several training sets has a column for each. A cell is

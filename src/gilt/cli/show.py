@@ -15,7 +15,21 @@ if TYPE_CHECKING:
 
 settings_option = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
                                help="Change a setting, as in --set train.epochs=5. May be repeated.")
+CLEAR = "\r\x1b[2K"  # takes a line of progress away
 SEED = click.IntRange(0, 2**32 - 1)
+
+
+class _Place(click.ParamType):
+    """A store's folder, or its address, which a Path would take a slash from."""
+
+    name = "store"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """Return an address as text, anything else as a path."""
+        return value if isinstance(value, Path) or "://" in value or "::" in value else Path(value)
+
+
+STORE = _Place()
 
 
 def check_output(path: Path) -> None:
@@ -37,7 +51,7 @@ def say(text: str) -> None:
 def warnings_shown() -> Iterator[None]:
     """Show what the library logs (info and warnings) on standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain())
+    handler.setFormatter(_Plain(CLEAR if sys.stderr.isatty() else ""))
     logger = logging.getLogger("gilt")
     level = logger.level
     logger.addHandler(handler)
@@ -50,8 +64,12 @@ def warnings_shown() -> Iterator[None]:
 
 
 class _Plain(logging.Formatter):
+    def __init__(self, clear: str) -> None:
+        super().__init__()
+        self.clear = clear  # a line of progress that stands there
+
     def format(self, record: logging.LogRecord) -> str:
-        return f"{'note: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}"
+        return f"{self.clear}{'note: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}"
 
 
 @contextmanager
@@ -81,7 +99,7 @@ class TrainLine:
             return
         line = self.text(tick)
         if self.live:
-            click.echo("\r\x1b[2K" + ("" if ended and self.live_only else line), nl=ended and not self.live_only, err=True)
+            click.echo(CLEAR + ("" if ended and self.live_only else line), nl=ended and not self.live_only, err=True)
             self.drawn = time.monotonic()
         elif not self.live_only:
             if tick.epoch != self.epoch and self.last:

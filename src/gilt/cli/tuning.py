@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gilt.cli.show import TrainLine, clock, print_table, say, settings_option, warnings_shown
+from gilt.cli.show import STORE, TrainLine, clock, print_table, say, settings_option, warnings_shown
 
 if TYPE_CHECKING:
     from gilt.studies.runner import Watch
@@ -26,7 +26,7 @@ Example:
   gilt tune cifake-grid --data cifake.parquet --store runs/cifake-grid
   gilt tune cifake-grid --data cifake.parquet --store runs/quick --set train.epochs=1 --set seeds=[1]""")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--store", type=click.Path(path_type=Path), required=True, help="The folder for its records.")
+@click.option("--store", type=STORE, required=True, help="The folder, or address (s3://...), for its records.")
 @click.option("--data", type=click.Path(path_type=Path), help="The table to use in place of the file's. A preset needs one.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
 @click.option("--final/--no-final", default=True, show_default=True, help="Train the best settings for the test.")
@@ -34,7 +34,7 @@ Example:
 @click.option("--presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets,
               help="List the presets, and exit.")
 @settings_option
-def tune(file: Path, store: Path, data: Path | None, root: Path | None, final: bool, retry: bool,
+def tune(file: Path, store: Path | str, data: Path | None, root: Path | None, final: bool, retry: bool,
          settings: tuple[str, ...]) -> None:
     """Search for settings by val figures (a grid, at random, or TPE), then train the best for the test.
 
@@ -61,7 +61,7 @@ def tune(file: Path, store: Path, data: Path | None, root: Path | None, final: b
     raise SystemExit(1 if failed else 0)
 
 
-def print_search(folder: Path) -> None:
+def print_search(folder: Path | str) -> None:
     """Print a tuning's trials; many settings are left to the report, which has room for them."""
     from gilt.studies.outcome import FEW, outcome, short_names, tuning_rows
     from gilt.studies.store import Store

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from gilt.cli.show import check_output, print_table, say
+from gilt.cli.show import STORE, check_output, print_table, say
 
 
 @click.command(epilog="""\b
 Example:
   gilt worth runs/groceries
   gilt worth runs/groceries --cost 0.50 0.01 --html worth.html""")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.option("--metric", help="What the error is taken from: 1 - metric, or the loss [default: the study's metric].")
 @click.option("--curve", default="auto", show_default=True, type=click.Choice(["auto", "power3", "power2", "interpolation"]),
               help="The form of the learning curve.")
@@ -22,7 +22,7 @@ Example:
               help="What one photograph and one generated image cost: says which is the better buy.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write one self-contained page, with the curve.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON; null: nothing measured bounds it.")
-def worth(store: Path, metric: str | None, curve: str, way: str, cost: tuple[float, float] | None, html: Path | None,
+def worth(store: Path | str, metric: str | None, curve: str, way: str, cost: tuple[float, float] | None, html: Path | None,
           as_json: bool) -> None:
     """Say how many photographs one generated image is worth in a study, with 95 % intervals over seeds.
 
@@ -58,7 +58,7 @@ def _print_arms(found) -> None:
         print_table(HEADER, rows)
 
 
-def _command(store: Path, metric: str, curve: str, way: str, cost: tuple[float, float] | None) -> str:
+def _command(store: Path | str, metric: str, curve: str, way: str, cost: tuple[float, float] | None) -> str:
     words = ["gilt", "worth", str(store), "--metric", metric]
     words += [] if curve == "auto" else ["--curve", curve]
     words += [] if way == "paired" else ["--interval", way]

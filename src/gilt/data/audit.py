@@ -8,6 +8,7 @@ from gilt.data.checks import Check, Evidence, SkippedError
 from gilt.data.containers import is_there
 from gilt.data.findings import Audit, Finding, ranked
 from gilt.data.pixels import Progress
+from gilt.data.seen import seen
 from gilt.data.table import ImageTable
 from gilt.errors import ConfigError, TableError, listed, near
 
@@ -18,6 +19,7 @@ CHECKS: dict[str, Check] = {
     "near-duplicates": rows.near_duplicates,
     "leaks": rows.leaks,
     "source-leaks": rows.source_leaks,
+    "seen": seen,
     "class-conflicts": rows.class_conflicts,
     "origin-conflicts": rows.origin_conflicts,
     "imbalance": rows.imbalance,

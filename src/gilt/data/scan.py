@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gilt.config import REAL
+from gilt.data.albums import albums, beside, link_albums
 from gilt.data.containers import opened
 from gilt.data.gather import Files, gather
 from gilt.data.hub import fetched
@@ -53,6 +54,7 @@ def scan(folder: Path | str, layout: str | Sequence[str] | None = None, *, known
     With `known`, a table of the same folder, only files that are new or changed since are read. `journal` is a file that
     keeps what is finished; a scan that finds it goes on from there (remove it once the table is saved).
     An unreadable image is a row whose `excluded` says why. `progress(done, all)` is called as files are read.
+    Folders that gilt made images in are read by their manifests (`gilt.data.albums`), not by the layout.
 
     Raises TableError (no such folder, no image in it, a list that is broken), LayoutError (no path fits: shows one that
     failed; nothing says the origin) and ConfigError (an unknown setting).
@@ -61,21 +63,27 @@ def scan(folder: Path | str, layout: str | Sequence[str] | None = None, *, known
     root = fetched(folder)
     layouts = [layout] if isinstance(layout, str) else list(layout or ())
     preset = preset_of(layouts, lambda name: (root / name).is_dir())
-    tree = tree_of(root, containers=config.containers)
+    whole = tree_of(root, containers=config.containers)
+    tree, made = albums(whole, config.constants)
     if not layouts and tree.parquets and not tree.images:
         preset = PRESETS["huggingface"]
-    if not tree.images and (preset is None or preset.name != "huggingface" or not tree.parquets):
-        raise no_image(tree)
+    there = tree.images or (preset is not None and preset.name == "huggingface" and tree.parquets)
+    if not there and made is None:
+        raise no_image(whole)
     say_passed(tree, read=preset.kinds if preset else ())
-    hints = Hints(config.constants, config.columns)
-    rows = preset.read(tree, hints) if preset else _placed(tree, compile_layouts(layouts or [FOLDERS], hints.constants), hints)
-    rows = _said(rows, hints, preset)
-    table = _with_facts(tree, rows, known, Path(journal) if journal else None, progress, config.threads)
+    hints, rows = Hints(config.constants, config.columns), None
+    if there:
+        compiled = () if preset else compile_layouts(layouts or [FOLDERS], hints.constants)
+        rows = _said(preset.read(tree, hints) if preset else _placed(tree, compiled, hints), hints, preset)
+    rows = rows if made is None else beside(rows, made, whole)
+    table = _with_facts(whole, rows, known, Path(journal) if journal else None, progress, config.threads)
+    ours = frozenset() if made is None else frozenset(made["path"])
+    table = link_albums(table, ours)
     _say_unreadable(table)
-    _note_names(table)
+    _note_names(table, only_made=not there)
     if config.source:
-        return link_sources(table, config.source.partition(":")[2] or None)
-    _hint_sources(table)
+        return link_sources(table, config.source.partition(":")[2] or None, but=ours)
+    _hint_sources(table, ours)
     return table
 
 
@@ -165,11 +173,11 @@ def _with_facts(tree: Tree, rows: pd.DataFrame, known: ImageTable | None, journa
     return ImageTable(rows.join(facts), tree.root)
 
 
-def link_sources(table: ImageTable, split: str | None = None) -> ImageTable:
+def link_sources(table: ImageTable, split: str | None = None, *, but: frozenset[str] = frozenset()) -> ImageTable:
     """Return the table with `source` set for generated rows whose class and file stem a real row has, where unset.
 
     `split` says which real rows they were made from. Without it, where the same name stands in several splits, the
-    strictest is assumed (test, then val, then train), so that no leak goes unseen.
+    strictest is assumed (test, then val, then train), so that no leak goes unseen. `but` are paths whose names say nothing.
     """
     frame = table.frame.copy()
     stems = _named(frame)
@@ -177,7 +185,7 @@ def link_sources(table: ImageTable, split: str | None = None) -> ImageTable:
     real = frame[frame["origin"] == REAL].assign(stem=stems, order=order)
     real = (real if split is None else real[real["split"] == split]).sort_values("order", kind="stable")
     first = real.drop_duplicates("stem")
-    generated = (frame["origin"] != REAL) & frame["source"].isna()
+    generated = (frame["origin"] != REAL) & frame["source"].isna() & ~frame["path"].isin(but)
     found = stems[generated].map(first.set_index("stem")["path"])
     frame.loc[generated, "source"] = found.where(found.notna(), None)
     several = real.groupby("stem")["split"].nunique(dropna=False)
@@ -209,9 +217,9 @@ def _say_unreadable(table: ImageTable) -> None:
                     unread["excluded"].iloc[0])
 
 
-def _note_names(table: ImageTable) -> None:
+def _note_names(table: ImageTable, *, only_made: bool) -> None:
     """Say so where no origin means real, or class names differ in case only: usual slips that go far unseen."""
-    if not len(table.real):
+    if not len(table.real) and not only_made:
         log.warning("no origin means real here (origins: %s). If these are photographs, write * in place of {origin} and "
                     "add --constant origin=real", listed(table.origins))
     spelt: dict[str, list[str]] = {}
@@ -221,11 +229,11 @@ def _note_names(table: ImageTable) -> None:
         log.warning("classes %s differ in case only and count as different ones", listed(names))
 
 
-def _hint_sources(table: ImageTable) -> None:
+def _hint_sources(table: ImageTable, but: frozenset[str]) -> None:
     """Say so where most generated images are named after real ones of their class."""
     if not len(table.real) or not len(table.generated):
         return
-    frame = table.frame[table.frame["source"].isna() & ~table.frame["path"].str.contains(_ROW)]
+    frame = table.frame[table.frame["source"].isna() & ~table.frame["path"].str.contains(_ROW) & ~table.frame["path"].isin(but)]
     stems, real = _named(frame), frame["origin"] == REAL
     generated = stems[~real]
     linked = int(generated.isin(set(stems[real])).sum())

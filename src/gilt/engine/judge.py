@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from gilt.config import TrialConfig
+from gilt.data.seen import seen_hashes
 from gilt.data.split import split
 from gilt.data.table import ImageTable
 from gilt.errors import TableError, listed
@@ -20,11 +21,13 @@ def memory(table: ImageTable, rows: ImageTable, config: TrialConfig) -> dict[str
     """Return what goes into a classifier's provenance: its settings, its table, and the hashes of what it learnt from.
 
     `table` is the whole table, `rows` those that training used; `n_by_class` counts the training rows of each class. What the
-    classifier learnt from whose weights it started from (`train.weights`) counts as learnt from too.
+    classifier learnt from whose weights it started from (`train.weights`) counts as learnt from too, and what the
+    generators saw whose images it learnt from.
     """
     learnt = rows.where(split="train")
     seen = [*(digest[:SEEN_DIGITS] for digest in learnt.frame["sha256"])]
-    seen = sorted([*seen, *(learnt_before(config.train.weights) - set(seen))])
+    before = learnt_before(config.train.weights) | {digest[:SEEN_DIGITS] for digest in seen_hashes(learnt)}
+    seen = sorted([*seen, *(before - set(seen))])
     counts = {str(name): int(count) for name, count in learnt.labels(config.target).value_counts().items()}
     return {"trial": config.model_dump(mode="json"), "source_table": table.fingerprint, "seen": "".join(seen),
             "n_by_class": counts}

@@ -1,163 +1,134 @@
-"""Report: a study's records to one self-contained HTML page, which opens without a network."""
+"""Report: a study's records to one self-contained HTML page, which opens without a network and drills down to single images.
+
+What stands on top is in `notices.py`, an arm's section in `drill.py`, the table in the thesis's form in `arms.py`.
+"""
 import shlex
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gilt
-from gilt.config import MixConfig, TrialConfig
+from gilt.config import TrialConfig
 from gilt.data.mix import ordered
 from gilt.data.table import ImageTable
-from gilt.errors import GiltError, StoreError
+from gilt.errors import ConfigError, GiltError, StoreError
 from gilt.evaluation.metrics import spoken
 from gilt.files import write_text
-from gilt.reports.matrix import confusion_matrix
-from gilt.reports.plots import effects_forest, learning_curves, sample_sheet
-from gilt.reports.tuning import tuning_markdown, tuning_report
-from gilt.studies.best import best_sentences
-from gilt.studies.compare import compare, effect_rows, verdicts
+from gilt.reports.arms import anchors, arm_rows, markdown, thesis_table
+from gilt.reports.changes import changes_picture, points
+from gilt.reports.drill import Sections, arm_sections, most_changed
+from gilt.reports.notices import audited, notices
+from gilt.reports.once import Once
+from gilt.reports.plots import APART, effects_forest, learning_curves, p_text, sample_sheet
+from gilt.reports.tuning import tuning_report
+from gilt.reports.worth import worth_section
+from gilt.studies.best import best_sentences, best_sets
+from gilt.studies.class_changes import class_changes, class_sentences
+from gilt.studies.compare import Effect, compare, effect_rows, verdicts
 from gilt.studies.plan import plan_sentences
+from gilt.studies.published import how_it_differs, published_rows, published_table
+from gilt.studies.regret import regret_rows, regret_sentences, regrets
 from gilt.studies.store import Store, TrialRecord
+from gilt.studies.worth import Worth, worth
+from gilt.studies.worth_words import arm_sentence, control_sentence
 
+__all__ = ["arm_rows", "markdown", "report", "thesis_table"]
 SAMPLE_CLASSES, SAMPLES = 10, 5
 
 
-def report(store: Store | Path | str, *, to: Path | str | None = None) -> Path:
+def report(store: Store | Path | str, *, to: Path | str | None = None, root: Path | str | None = None) -> Path:
     """Write the report of a study's store to `to` (default: report.html in the store) and return its path.
 
+    `root` says where the table's images are now, if they moved; without them the page has every number, and no pictures.
+    The first report audits the study's table, which takes a while; what it found is kept in the store.
     Raises StoreError where the folder holds no study, or no trial is finished yet.
     """
     store = store if isinstance(store, Store) else Store(store)
     if store.summary["kind"] == "tuning":
         return tuning_report(store, to=to)
-    summary, records = store.summary, store.records()
-    finished = [record for record in records if record.state == "finished"]
+    store = Once(store)
+    finished = [record for record in store.records() if record.state == "finished"]
     if not finished:
-        raise StoreError(f"no trial of {store.folder} is finished yet: run gilt study run again")
-    benchmark, metric = summary["benchmark"], summary["metric"]
-    effects = compare(store, benchmark, metric=metric) if benchmark else []
-    page = _template().render(
-        study=summary, version=gilt.__version__, verdicts=verdicts(store, benchmark, metric=metric),
-        best=best_sentences(store, metric=metric), planned=plan_sentences(effects), effect_table=effect_rows(effects),
-        arms=(arms := arm_rows(summary, finished)), table=thesis_table(arms, benchmark), metric=metric, spoken=spoken,
-        effects=effects, forest=effects_forest(effects, benchmark) if effects else "",
-        curves=learning_curves(finished), confusions=_confusions(finished), samples=_samples(summary, finished),
-        failed=[record for record in records if record.state == "failed"], missing=store.missing(),
-        left_out=_left_out(finished), machine=finished[0].machine,
-        command=_command(summary, store), trials=finished)
+        raise StoreError(f"no trial of {store.address} is finished yet: run gilt study run again")
     path = Path(to) if to else store.folder / "report.html"
-    write_text(path, page)
+    write_text(path, _template().render(**_page(store, finished, _root(store, root))))
+    if to is None:
+        store.publish(path.name)
     return path
 
 
-def arm_rows(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """Return one dict an arm, the benchmark last: its settings, rows, and test accuracy, loss and metric over seeds."""
-    rows, metric = [], summary["metric"]
-    for arm in summary["arms"]:
-        trials = [record for record in finished if record.arm == arm]
-        if not trials:
-            continue
-        config = TrialConfig.model_validate(summary["arms"][arm])
-        values = {name: [record.metric(name) for record in trials] for name in ("accuracy", "loss", metric)}
-        rows.append({"arm": arm, "config": config, "n": len(trials), "record": trials[0], "trials": trials,
-                     "length": f"{config.train.steps} steps" if config.train.steps else str(config.train.epochs),
-                     "accuracy": _spread(values["accuracy"], 100, 1), "loss": _spread(values["loss"], 1, 3),
-                     "metric": (metric, _spread(values[metric], 100, 1))})
-    return sorted(rows, key=lambda row: row["arm"] == summary["benchmark"])
+def _page(store: Store, finished: Sequence[TrialRecord], root: Path | None) -> dict[str, Any]:
+    """Return all that the template shows."""
+    summary, links = store.summary, anchors(store.summary["arms"])
+    benchmark, metric = summary["benchmark"], summary["metric"]
+    effects = compare(store, benchmark, metric=metric) if benchmark else []
+    said = verdicts(store, benchmark, metric=metric)
+    value, no_worth = _worth(store)
+    changes, lost, arms = class_changes(store), regrets(store), arm_rows(summary, finished)
+    published, found = published_rows(store), audited(store, root)
+    by_arm = {effect.arm: [sentence] for effect, sentence in zip(effects, said[1:], strict=False)}
+    for arm, sentence in _worth_sentences(value).items():
+        by_arm.setdefault(arm, []).append(sentence)
+    sections = arm_sections(Sections(store, store.records(), changes, by_arm, root))
+    return {
+        "study": summary, "version": gilt.__version__, "links": links, "metric": metric, "trials": finished,
+        "spoken": spoken, "p_text": p_text, "points": points,
+        "notices": notices(found, value, store.records(), store.missing()), "audited": found.sentence,
+        "lead": said[:1], "answers": said[1:1 + len(effects)], "cautions": said[1 + len(effects):],
+        "best": best_sentences(store, metric=metric), "planned": plan_sentences(effects), "no_worth": no_worth,
+        "worth": worth_section(value) | {"worth_alarms": []} if value else None,
+        "arms": arms, "table": thesis_table(arms, benchmark), "effects": effects, "effect_table": effect_rows(effects),
+        "forest": effects_forest(effects, benchmark, links=links) if effects else "",
+        "curves": learning_curves(finished, strong=_strong(store, effects)), "grey": len(arms) > APART,
+        "changes": changes_picture(changes, links), "change_rows": _change_rows(changes),
+        "change_said": class_sentences(changes), "regrets": regret_rows(lost), "regret_said": regret_sentences(lost),
+        "published": published_table(published), "differs": how_it_differs(store) if published else [],
+        "sections": sections, "pictured": any(p["uri"] for s in sections for g in s["groups"] for p in g["gained"] + g["lost"]),
+        "samples": _samples(summary, finished, root), "left_out": _left_out(finished), "machines": _machines(finished),
+        "versions": sorted({record.gilt for record in finished}), "command": _command(summary, store), "address": store.address}
 
 
-def thesis_table(arms: Sequence[dict[str, Any]], benchmark: str | None) -> list[list[str]]:
-    """Return the table in the thesis's form: settings as rows, arms as columns, the benchmark last.
-
-    How classes are balanced, and the study's metric, stand there where they are set.
-    """
-    metric = arms[0]["metric"][0] if arms else "accuracy"
-    balanced = any(row["config"].mix.balance for row in arms)
-
-    def line(name: str, cell: Any) -> list[str]:
-        return [name, *(str(cell(row)) for row in arms)]
-
-    return [
-        ["Trials", *("Benchmark: " * (row["arm"] == benchmark) + row["arm"] for row in arms)],
-        line("Batch Size", lambda row: row["config"].train.batch_size),
-        line("Epochs", lambda row: row["length"]),
-        line("Dropout", lambda row: "-" if row["record"].dropout is None else f"{row['record'].dropout:g}"),
-        line("Model", lambda row: row["config"].train.model),
-        line("Train Set Type", lambda row: _each(record.train_set for record in row["trials"])),
-        line("Val Set Type", lambda row: row["record"].val_set),
-        line("# AI Images", lambda row: _range(row, "n_generated") + _short(row["trials"])),
-        line("# Real Images", lambda row: _range(row, "n_real")),
-        *([line("Balance", lambda row: _balance(row["config"].mix)),
-           line("# Drawn an Epoch", lambda row: _range(row, "n_drawn"))] if balanced else []),
-        line("Mix Mode", lambda row: row["config"].mix.mode),
-        line("# Test Images", lambda row: f"{row['record'].n_test:,}"),
-        line("Test Accuracy", lambda row: row["accuracy"]),
-        line("Test Loss", lambda row: row["loss"]),
-        *([line(f"Test {spoken(metric)}", lambda row: row["metric"][1])] if metric not in ("accuracy", "loss") else []),
-        line("Seeds", lambda row: row["n"]),
-    ]
+def _worth(store: Store) -> tuple[Worth | None, str]:
+    """Return the study's worth, or why it has none."""
+    try:
+        return worth(store), ""
+    except ConfigError as error:
+        return None, str(error)
 
 
-def _balance(mix: MixConfig) -> str:
-    return "-" if mix.balance is None else f"{mix.balance} {mix.degree:g}"
+def _worth_sentences(value: Worth | None) -> dict[str, str]:
+    """Return arm -> what its generated images are worth, in a sentence."""
+    return {arm.arm: (control_sentence if arm.control else arm_sentence)(arm, setting)
+            for setting in (value.settings if value else ()) for arm in setting.arms}
 
 
-def _range(row: dict[str, Any], name: str) -> str:
-    """Return a number of rows; where seeds differ, the smallest and the largest."""
-    counts = [getattr(record, name) or 0 for record in row["trials"]]
-    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+def _strong(store: Store, effects: Sequence[Effect]) -> list[str]:
+    """Return the arms that stand out where there are too many: the benchmark, those that may be best, the largest effects."""
+    best = [tested.arm for found in best_sets(store, metric=store.summary["metric"]) for tested in found.arms[:4]]
+    by_size = [effect.arm for effect in sorted(effects, key=lambda effect: -abs(effect.mean))]
+    return list(dict.fromkeys([store.summary["benchmark"], *best, *by_size]))
 
 
-def _short(trials: Sequence[TrialRecord]) -> str:
-    most = max(sum(record.short.values()) for record in trials)
-    return f" ({'up to ' if len(trials) > 1 else ''}{most:,} short)" if most else ""
+def _change_rows(changes: Sequence[Any]) -> list[Any]:
+    """Return the changes that the table lists: of each arm, the classes that it helped most and hurt most."""
+    arms = dict.fromkeys(change.arm for change in changes)
+    return [change for arm in arms for change in most_changed([c for c in changes if c.arm == arm])]
 
 
-def _each(names: Iterable[str | None]) -> str:
-    return ", ".join(dict.fromkeys(str(name) for name in names))
+def _root(store: Store, root: Path | str | None) -> Path | None:
+    """Return where the images are: where the caller says, else where they were when the study was run."""
+    known = root or store.summary.get("root")
+    return Path(known) if known else None
 
 
-def markdown(store: Store) -> str:
-    """Return the study's table in the thesis's form as Markdown."""
-    summary = store.summary
-    if summary["kind"] == "tuning":
-        return tuning_markdown(store)
-    finished = [record for record in store.records() if record.state == "finished"]
-    head, *rows = thesis_table(arm_rows(summary, finished), summary["benchmark"])
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _spread(values: Sequence[float | None], scale: float, digits: int) -> str:
-    """Return mean and standard deviation over seeds; one seed has no spread, and says so."""
-    known = scale * np.array([v for v in values if v is not None], float)
-    unit = " %" if scale == 100 else ""
-    if not len(known):
-        return "-"
-    if len(known) < 2:
-        return f"{known.mean():.{digits}f}{unit} (one seed)"
-    return f"{known.mean():.{digits}f} ± {known.std(ddof=1):.{digits}f}{unit}"
-
-
-def _confusions(finished: Sequence[TrialRecord]) -> list[str]:
-    pictures = []
-    for arm in dict.fromkeys(record.arm for record in finished):
-        trials = [record for record in finished if record.arm == arm and record.test]
-        if trials:
-            counts = np.sum([record.test["confusion"] for record in trials if record.test], 0)
-            seeds = f"{len(trials)} seeds together" if len(trials) > 1 else "1 seed"
-            pictures.append(confusion_matrix(counts, trials[0].classes, f"{arm} ({seeds})"))
-    return pictures
-
-
-def _samples(summary: dict[str, Any], finished: Sequence[TrialRecord]) -> str:
+def _samples(summary: Mapping[str, Any], finished: Sequence[TrialRecord], root: Path | None) -> str:
     """Return the sheet of real beside generated images of the most common classes, or "" without the images."""
     try:
         config = TrialConfig.model_validate(finished[0].config)
-        table = ImageTable.load(summary["table"], root=summary.get("root")).usable.pick(config.classes, config.generators)
+        table = ImageTable.load(summary["table"], root=root).usable.pick(config.classes, config.generators)
     except GiltError:
         return ""
     counts = table.counts("class")
@@ -177,8 +148,18 @@ def _left_out(finished: Sequence[TrialRecord]) -> dict[str, int]:
     return worst
 
 
-def _command(summary: dict[str, Any], store: Store) -> str:
-    words = ["gilt", "study", "run", summary["source"], "--store", str(store.folder), *summary.get("options", [])]
+def _machines(finished: Sequence[TrialRecord]) -> list[str]:
+    """Return what the trials ran on, one line a kind of machine; where there are several, with the number of trials."""
+    kinds = Counter(", ".join(f"{machine[name]}{unit}" for name, unit in (
+        ("processor", ""), ("cores", " cores"), ("threads", " in use"), ("device", ""), ("precision", ""))
+        if machine.get(name) is not None)
+        + f", Python {machine.get('python', '?')}, torch {machine.get('torch', '?')}"
+        for machine in (record.machine for record in finished))
+    return [kind if len(kinds) == 1 else f"{kind} ({count:,} trials)" for kind, count in kinds.most_common()]
+
+
+def _command(summary: Mapping[str, Any], store: Store) -> str:
+    words = ["gilt", "study", "run", summary["source"], "--store", store.address, *summary.get("options", [])]
     for setting in summary["settings"]:
         words += ["--set", setting]
     return shlex.join(words)

@@ -36,7 +36,7 @@ def tuning_report(store: Store, *, to: Path | str | None = None) -> Path:
     """
     found = outcome(store)
     if not found.values:
-        raise StoreError(f"no trial of {store.folder} is finished yet: run gilt tune again")
+        raise StoreError(f"no trial of {store.address} is finished yet: run gilt tune again")
     path = Path(to) if to else store.folder / "report.html"
     folder = path.with_name(f"{path.stem}-tables")
     names = short_names(list(found.space.dimensions))
@@ -54,6 +54,9 @@ def tuning_report(store: Store, *, to: Path | str | None = None) -> Path:
         importance=importance_picture(parts, names) if parts else "", parts=parts, no_importance=why,
         machine=_machine(found), command=_command(found, store), folder=folder.name)
     write_text(path, page)
+    if to is None:
+        store.publish(folder.name)
+        store.publish(path.name)
     return path
 
 
@@ -142,7 +145,7 @@ def _machine(found: Outcome) -> dict[str, Any]:
 
 
 def _command(found: Outcome, store: Store) -> str:
-    words = ["gilt", "tune", found.summary["source"], "--store", str(store.folder)]
+    words = ["gilt", "tune", found.summary["source"], "--store", store.address]
     if found.summary["data"]:
         words += ["--data", found.summary["data"]]
     for setting in found.summary["settings"]:

@@ -69,7 +69,7 @@ def across(stores: Sequence[Store | Path | str], *, metric: str = "accuracy", ar
     tables = [{arm: table[arm] for arm in table if any(fnmatch.fnmatchcase(arm, p) for p in arms)} for table in tables]
     shared = [arm for arm in tables[0] if all(arm in table for table in tables)]
     if len(shared) < 2:
-        have = "; ".join(f"{store.folder} has {listed(table) or 'none'}" for store, table in zip(opened, tables, strict=True))
+        have = "; ".join(f"{store.address} has {listed(table) or 'none'}" for store, table in zip(opened, tables, strict=True))
         raise StoreError(f"the stores share fewer than two arms with a {part} {spoken(metric)}: {have}. Arms are the same "
                          "where they have the same name")
     blocks = [_block(store, [table[arm] for arm in shared]) for store, table in zip(opened, tables, strict=True)]
@@ -94,14 +94,14 @@ def _block(store: Store, by_arm: Sequence[dict[int, float]]) -> np.ndarray:
     """Return float (A, K) over the seeds that all arms have."""
     seeds = sorted(set.intersection(*(set(values) for values in by_arm)))
     if not seeds:
-        raise StoreError(f"{store.folder}: no seed is finished for all of the arms that are compared: run the study again, or "
+        raise StoreError(f"{store.address}: no seed is finished for all of the arms that are compared: run the study again, or "
                          "choose arms with --arms")
     return np.array([[values[seed] for seed in seeds] for values in by_arm])
 
 
 def _names(stores: Sequence[Store]) -> tuple[str, ...]:
     names = [store.summary["name"] for store in stores]
-    return tuple(name if names.count(name) == 1 else str(store.folder) for name, store in zip(names, stores, strict=True))
+    return tuple(name if names.count(name) == 1 else store.address for name, store in zip(names, stores, strict=True))
 
 
 def _alike(stores: Sequence[Store]) -> tuple[tuple[str, str], ...]:
@@ -109,7 +109,7 @@ def _alike(stores: Sequence[Store]) -> tuple[tuple[str, str], ...]:
         return summary["fingerprint"], str([arm.get("classes") for arm in summary["arms"].values()][:1])
 
     pairs = combinations(zip(stores, [images(store.summary) for store in stores], strict=True), 2)
-    return tuple((str(a.folder), str(b.folder)) for (a, mine), (b, theirs) in pairs if mine == theirs)
+    return tuple((a.address, b.address) for (a, mine), (b, theirs) in pairs if mine == theirs)
 
 
 def _wilcoxon(differences: np.ndarray) -> float:

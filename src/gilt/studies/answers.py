@@ -41,7 +41,7 @@ class Answers:
         """Return a trial's images, sorted by path, and each one's score; unreadable and unlabelled ones are left out."""
         key = (record.id, metric)
         if key not in self._read:
-            there = self.store is not None and self.store.path(record.id, f"{self.part}.parquet").is_file()
+            there = self.store is not None and self.store.has(record.id, f"{self.part}.parquet")
             self._read[key] = self._score(record, metric) if there else None
         return self._read[key]
 

@@ -78,7 +78,7 @@ def taken(records: Trials) -> tuple[list[TrialRecord], Store | None]:
     if isinstance(records, (Store, str, Path)):
         store = records if isinstance(records, Store) else Store(records)
         if store.summary["kind"] != "study":
-            raise StoreError(f"{store.folder} holds the {store.summary['kind']} {store.summary['name']!r}: only the arms of a "
+            raise StoreError(f"{store.address} holds the {store.summary['kind']} {store.summary['name']!r}: only the arms of a "
                              "study are compared")
         return store.records(), store
     return list(records), None

@@ -42,7 +42,7 @@ def heat_table(stores: Sequence[Store | Path | str], *, metric: str = "auroc", a
     for store in [store if isinstance(store, Store) else Store(store) for store in stores]:
         for place, (arm, values) in _cells(store, metric, arms, part).items():
             if place in cells:
-                raise StoreError(f"{store.folder}: {place[0]} is there twice for {place[1]} (arms {cells[place][0]!r} and "
+                raise StoreError(f"{store.address}: {place[0]} is there twice for {place[1]} (arms {cells[place][0]!r} and "
                                  f"{arm!r}): choose one with --arms, or give each study its own name")
             cells[place] = (arm, values)
     if not cells:
@@ -64,7 +64,7 @@ def _cells(store: Store, metric: str, patterns: Sequence[str], part: Literal["te
         place = (record.config["train"]["model"], f"{summary['name']} {name}" if several else summary["name"])
         arm, values = found.setdefault(place, (record.arm, []))
         if arm != record.arm:
-            raise StoreError(f"{store.folder}: the arms {arm!r} and {record.arm!r} both train {place[0]} on "
+            raise StoreError(f"{store.address}: the arms {arm!r} and {record.arm!r} both train {place[0]} on "
                              f"{name}: choose one with --arms, as in --arms {arm!r}")
         values.append(float(record.metric(metric, part)))  # type: ignore[arg-type]
     return found

@@ -78,13 +78,13 @@ def outcome(store: Store) -> Outcome:
     """Return what a tuning's store holds. Raises StoreError where it holds a study."""
     summary = store.summary
     if summary["kind"] != "tuning":
-        raise StoreError(f"{store.folder} holds the study {summary['name']!r}, no tuning: report on it with gilt study report")
+        raise StoreError(f"{store.address} holds the study {summary['name']!r}, no tuning: report on it with gilt study report")
     trials = [Searched(entry["number"], entry["drawn"], store.read(entry["id"])) for entry in summary["trials"]
               if "number" in entry]
     best = best_of([trial.record for trial in trials if trial.record], summary["metric"])
     chosen = next((trial.drawn for trial in trials if best and trial.record and trial.record.id == best.id), None)
     finals = [record for record in store.records() if record.arm == "best" and record.drawn == chosen]  # not of an older best
-    return Outcome(summary, Space.read(summary["tuning"]["space"], where=str(store.folder)), trials, finals)
+    return Outcome(summary, Space.read(summary["tuning"]["space"], where=store.address), trials, finals)
 
 
 def best_of(records: Sequence[TrialRecord], metric: str) -> TrialRecord | None:

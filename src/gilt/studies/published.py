@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gilt.data.table import ImageTable
-from gilt.errors import counted
+from gilt.errors import StoreError, counted
 from gilt.evaluation.metrics import spoken
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.about import About, Published
@@ -101,10 +100,10 @@ def _measured(trials: Sequence[TrialRecord], part: str, metric: str) -> dict[str
 
 def _generated(store: Store, record: TrialRecord) -> int | None:
     """Return how many generated images a trial trained and validated on, or None where its rows are gone."""
-    path = store.path(record.id, "rows.parquet")
-    if not path.is_file():
+    try:
+        return len(store.rows(record.id).where(split=["train", "val"]).generated)
+    except StoreError:
         return None
-    return len(ImageTable.load(path).where(split=["train", "val"]).generated)
 
 
 def _note(figures: Published) -> str:

@@ -9,6 +9,7 @@ from gilt.config import BalanceConfig, TrainConfig, TrialConfig
 from gilt.data.balance import shortfall
 from gilt.data.mix import mix, share_name
 from gilt.data.pixels import PixelCache
+from gilt.data.seen import refuse_seen
 from gilt.data.split import split
 from gilt.data.table import ImageTable
 from gilt.engine.judge import memory, warn_of_seen
@@ -19,6 +20,7 @@ from gilt.evaluation.evaluate import evaluate
 from gilt.models.classifier import Classifier
 from gilt.models.features import smote_class
 from gilt.models.zoo import find, parameters
+from gilt.studies.heartbeat import Heart
 from gilt.studies.search import Pruned
 from gilt.studies.store import Store, TrialRecord, now
 from gilt.studies.study import Trial
@@ -42,6 +44,12 @@ def run_trial(trial: Trial, trial_id: str, bench: Bench, *, tick: Callable[[Tick
     The test rows are read once, at the end, and by a search's trial not at all; predictions are on disk before the first
     metric is computed. A trial that was killed goes on from its last epoch. `on_epoch` may raise Pruned to give it up.
     """
+    with Heart(bench.store, trial, trial_id) as heart:
+        return _taken(trial, trial_id, bench, heart, tick=heart.hears(tick), on_epoch=on_epoch)
+
+
+def _taken(trial: Trial, trial_id: str, bench: Bench, heart: Heart, *, tick: Callable[[Tick], None],
+           on_epoch: Callable[[Epoch], None] | None) -> TrialRecord:
     config, store, started, begin = trial.config, bench.store, now(), time.perf_counter()
     dealt, rows = prepare(bench.table, config, seed=trial.seed)
     if trial.search:
@@ -68,7 +76,7 @@ def run_trial(trial: Trial, trial_id: str, bench: Bench, *, tick: Callable[[Tick
         checkpoint.unlink(missing_ok=True)
         total = round(time.perf_counter() - begin, 3)
         return TrialRecord(**known, state="pruned", history=epochs, seconds={"train": total, "total": total})
-    trained = time.perf_counter()
+    trained, heart.stage = time.perf_counter(), "judging"
     evaluations = judged(classifier, rows, bench, trial_id)
     classifier.provenance |= memory(bench.table, rows, config)
     if bench.keep_models:
@@ -133,6 +141,7 @@ def rehearse_trial(trial: Trial, table: ImageTable, *, name: str,
         if rows.where(split="test").labels(config.target).isna().all():
             raise TableError(f"no test row has a {config.target}, so nothing could be judged: pick the rows that have one with "
                              "classes = [...], and deal them anew with split.keep=false")
+        refuse_seen(rows)
         if config.mix.balance == "smote":
             smote_class()
         rehearse(config.train, len(whole.usable.names(config.target)), n_val=len(rows.where(split="val")))

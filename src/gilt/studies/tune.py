@@ -43,7 +43,7 @@ def tune(plan: Tuning, store: Path | str, *, watch: Watch | None = None, root: P
     place.check(plan)
     rehearsal = Rehearsal(plan, table)
     rehearsal.run()
-    bench = Bench(plan.name, table, place, PixelCache(place.folder / "pixels"), plan.keep_models)
+    bench = Bench(plan.name, table, place, PixelCache(place.pixels), plan.keep_models)
     search = _Searching(rehearsal, bench, watch, retry)
     search.open()
     search.run()

@@ -1,0 +1,80 @@
+"""Make images with a generator: a folder that `gilt scan` reads, with what the generator saw."""
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from gilt.errors import ConfigError, StoreError, listed, near
+from gilt.generators.config import SampleConfig
+from gilt.generators.generator import AT_ONCE, Generator
+from gilt.generators.manifest import Album, Made
+
+log = logging.getLogger(__name__)
+FURTHER = ("generator", "steps", "guidance", "sampler")
+
+
+def generate(generator: Generator, folder: Path | str, *, count: int | Mapping[str, int] = 100, seed: int = 0,
+             origin: str | None = None, sample: SampleConfig | None = None,
+             progress: Callable[[Made], None] | None = None) -> Album:
+    """Make `count` images of each class (or of the named classes) in `folder`, and return its album.
+
+    An image depends on the generator, `seed`, its class, its number and `sample` only. Images that are there already are not
+    made again, so a run that was killed goes on, and a larger `count` adds to the folder. `origin` is the generator's name in
+    the tables to come (default: its kind).
+    Raises ConfigError for an unknown class or settings that the generator does not take, StoreError for a folder that holds
+    other images, or images made with other settings.
+    """
+    sample = _settings(generator, sample)
+    wanted = _wanted(generator, count)
+    album = Album(folder, origin or generator.config.kind, further=FURTHER)
+    facts: dict[str, object] = {"seed": seed, "generator": generator.fingerprint}
+    if generator.config.kind == "diffusion":
+        facts |= {"steps": sample.steps, "guidance": sample.guidance, "sampler": sample.sampler}
+    _same(album, facts)
+    album.note_seen(generator.seen)
+    missing = [image for image in wanted if not album.has(*image)]
+    if len(missing) < len(wanted):
+        log.info("%d of %d images are in %s already", len(wanted) - len(missing), len(wanted), folder)
+    start, done = time.perf_counter(), 0
+    for part in _parts(generator, missing):
+        for (name, number), pixels in zip(part, generator.images(part, seed=seed, sample=sample), strict=True):
+            album.add(Image.fromarray(pixels[..., 0] if generator.mode == "L" else pixels), name, number, **facts)
+        done += len(part)
+        if progress:
+            speed = done / (time.perf_counter() - start)
+            progress(Made(len(wanted) - len(missing) + done, len(wanted), speed, (len(missing) - done) / speed))
+    return album
+
+
+def _settings(generator: Generator, sample: SampleConfig | None) -> SampleConfig:
+    if generator.config.kind == "gan" and sample is not None and sample != SampleConfig():
+        raise ConfigError("a GAN makes an image at one go: it takes no steps, guidance or sampler")
+    return sample or generator.config.sample
+
+
+def _wanted(generator: Generator, count: int | Mapping[str, int]) -> list[tuple[str, int]]:
+    counts = count if isinstance(count, Mapping) else dict.fromkeys(generator.classes, count)
+    for name, number in counts.items():
+        if name not in generator.classes:
+            raise ConfigError(f"this generator knows no class {name!r} (has: {listed(generator.classes)})."
+                              f"{near(name, generator.classes)}")
+        if number < 0:
+            raise ConfigError(f"count of class {name!r} is {number}: 0 or more")
+    return [(name, i) for name, number in counts.items() for i in range(number)]
+
+
+def _same(album: Album, facts: Mapping[str, object]) -> None:
+    """Raise StoreError where the album's images were made otherwise."""
+    for row in album.rows.values():
+        for name, value in facts.items():
+            if row[name] != str(value):
+                raise StoreError(f"{album.folder} holds images made with {name} {row[name]}, and {value} is asked for: name "
+                                 "another folder, or ask for the same")
+
+
+def _parts(generator: Generator, images: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    size = AT_ONCE.get(next(generator.network.parameters()).device.type, 32)
+    for first in range(0, len(images), size):
+        yield images[first:first + size]
