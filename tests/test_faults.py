@@ -15,7 +15,8 @@ from gilt.studies.store import Store
 from test_executors import alive, assert_same, assert_tidy, children, start, until
 
 KILLS_OF_WORKERS, KILLS_OF_CALLERS = 13, 7
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc about processes")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900),
+              pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc about processes")]
 
 
 @pytest.fixture(autouse=True)

@@ -223,8 +223,8 @@ sampler = "grid"
     assert len(found.records()) == 3
     page = gilt.report(where)
     assert f"--store {where}" in page.read_text()
-    assert "report.html" in found.place.names()
-    assert found.place.names("report-tables")
+    assert "report.html" in Store(where).place.names()
+    assert Store(where).place.names("report-tables")
 
 
 def test_what_was_deleted_at_the_address_is_run_again(ftp, home):
