@@ -246,7 +246,7 @@ def test_the_commands_make_a_generator_its_page_and_a_folder(birds, tmp_path, ca
     code, said = cli("generate", "train", "t.parquet", *quick, "--set", "sample.steps=2", "-o", "g.safetensors", capsys=capsys)
     assert code == 0 and "wrote g.safetensors: <Generator diffusion 28x28 RGB" in said
     page = (tmp_path / "g.html").read_text()
-    assert page.count("data:image/png") == 2 * 2 + 2 and "Made, and real" in page and 'src="http' not in page
+    assert page.count("data:image/png") == 2 * 2 + 2 and "Made, and learnt from" in page and 'src="http' not in page
     code, said = cli("generate", "sample", "g.safetensors", "-o", "made", "--count", "wren=2", capsys=capsys)
     assert code == 0 and "made holds 2 images of g, its manifest" in said
     for wrong, says in ((["--count", "x"], "--count takes one number"), (["--steps", "0"], "greater than or equal to 1"),

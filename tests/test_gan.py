@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 import gilt
 from conftest import draw, make_birds
+from gilt.engine import checkpoint
 from gilt.errors import ConfigError
 from gilt.generators.adversary import CHANGED, Adversary, changed
 from gilt.generators.config import CHANGES, GeneratorConfig, SampleConfig
@@ -87,7 +88,7 @@ def test_a_hole_takes_at_most_a_quarter_and_a_shift_at_most_an_eighth():
 
 
 def test_both_networks_learn_in_a_step_and_the_penalty_comes_every_sixteenth():
-    config = GeneratorConfig(**{**QUICK, "r1": 10.0}).resolved(images=100, side=28)
+    config = GeneratorConfig(**{**QUICK, "r1": 10.0, "patch": 4}).resolved(images=100, side=28)
     torch.manual_seed(0)
     learner = Adversary(config, classes=2, channels=3, device=torch.device("cpu"), precision=torch.float32)
     before = [next(part.parameters()).detach().clone() for part in (learner.network, learner.critic)]
@@ -119,10 +120,10 @@ def test_the_spread_is_one_for_the_real_images_and_nothing_for_one_image_again_a
 
 
 def test_a_collapse_is_said_once(tmp_path, caplog):
-    """Photographs are black or white, and four steps make grey images, all alike."""
+    """Photographs are black or white; with so high a rate all images become the same."""
     for i in range(20):
         draw(tmp_path / "real" / "wren" / f"{i}.png", (255 * (i % 2),) * 3, seed=i, noise=1)
-    found = train_generator(gilt.scan(tmp_path, "{origin}/{class}"), GeneratorConfig(**{**QUICK, "augment": []}))
+    found = train_generator(gilt.scan(tmp_path, "{origin}/{class}"), GeneratorConfig(**{**QUICK, "rate": 1.0}))
     assert found.history[-1]["diversity"] < COLLAPSED
     assert caplog.text.count("the generator may have collapsed to few images") == 1
 
@@ -174,3 +175,26 @@ def test_a_training_that_is_killed_comes_to_the_same_weights(birds, tmp_path):
             tensors.append({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     assert tensors[0].keys() == tensors[1].keys()
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["gan", "diffusion"])
+def test_on_a_gpu_it_learns_is_stopped_and_goes_on(birds, tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAUSE", 0)
+    monkeypatch.setattr(checkpoint, "PART", 0)
+    settings = {name: value for name, value in QUICK.items() if name not in ("latent", "precision")}
+    config = GeneratorConfig(**{**settings, "kind": kind, "device": "cuda", "steps": 40})
+    steps = []
+
+    def stop(step):
+        steps.append(step.step)
+        if len(steps) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(birds, config, checkpoint=tmp_path / "g.part", progress=stop)
+    found = train_generator(birds, config, checkpoint=tmp_path / "g.part", progress=stop)
+    assert steps == [20, 20, 40]  # the loss is fetched from a GPU every twentieth step only
+    assert found.images([("wren", 0)]).shape == (1, 28, 28, 3)
+    assert np.array_equal(found.images([("wren", 1)]), found.images([("wren", 0), ("wren", 1)])[1:])

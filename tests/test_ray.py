@@ -63,7 +63,7 @@ def cluster():
     ray.shutdown()
 
 
-def until(true, seconds=60.0):
+def until(true, seconds=120.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "that took too long"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from gilt.errors import listed
-from gilt.settings import Config, Count, Moment, Names, Several, Share, Size
+from gilt.settings import Config, Count, Moment, Names, Part, Several, Share, Size
 from gilt.training import TrainConfig
 
 REAL = "real"  # the origin of every photograph; any other origin is a generator's name
@@ -70,6 +70,65 @@ class SplitConfig(Config):
         return self
 
 
+class FeaturesConfig(Config):
+    """What images are compared in: the features of a named network, or hand-made ones.
+
+    `pixels`: small pictures, colour histograms and spectra, which need no weights and are weak. `inception-fid`: the
+    InceptionV3 that FID and KID are defined on, by torch-fidelity, from its own file of `weights`. Any other name is a network
+    of `gilt models`, or of a library: what goes into its last layer, with `weights` as train.weights takes them.
+    `size` in pixels; None: the network's own, for `inception-fid` the images' own where they are all of one.
+    """
+
+    model: str = "pixels"
+    arguments: dict[str, Any] = {}  # of the network itself
+    weights: str | None = None
+    size: Size | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.model == "pixels" and (self.weights or self.arguments):
+            raise ValueError("features.model='pixels' has no weights and no arguments: name the network that they are of")
+        if self.model != "pixels" and not self.weights:
+            raise ValueError(f"features.model={self.model!r} needs features.weights: features of random weights would measure "
+                             "nothing. Without weights at hand, leave features.model out: 'pixels' needs none")
+        return self
+
+
+class ChooseConfig(Config):
+    """Which generated training rows a mix may take at all, judged beside the trial's photographs: see `gilt.data.choose`.
+
+    `copies`, `confidence` and `off_class` leave images out; of what is left, `keep` keeps the `part` of each class, or `count`
+    images of it: `nearest` to the photographs of the class, `farthest`, `typical` (as far as photographs are from each other),
+    `coverage` (the farthest from all that is there already, again and again), or `random`, the fair rival.
+    `features` are what distances are measured and classes are judged in.
+    """
+
+    copies: Part | None = None  # quantile of photographs' distances to the nearest other one: what is nearer is a copy
+    confidence: Share | None = None  # the least probability of its own class, by a judge that learnt the photographs
+    off_class: bool = False  # leave out what that judge takes for another class
+    keep: Literal["nearest", "farthest", "typical", "coverage", "random"] | None = None
+    part: typing.Annotated[float, Field(gt=0, le=1)] | None = None
+    count: Size | None = None
+    features: FeaturesConfig = FeaturesConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.keep is None and (self.part is not None or self.count is not None):
+            raise ValueError("choose.part and choose.count say how many choose.keep keeps: set that too, as in keep='coverage'")
+        if self.keep is not None and (self.part is None) == (self.count is None):
+            raise ValueError(f"choose.keep={self.keep!r} needs to know how many of each class: set choose.part or "
+                             "choose.count, one of the two")
+        if not self.filters and self.keep is None:
+            raise ValueError("mix.choose leaves nothing out: set copies, confidence, off_class or keep")
+        return self
+
+    @property
+    def filters(self) -> bool:
+        """Whether images are left out for what they are, before any are kept for where they lie."""
+        return self.copies is not None or self.confidence is not None or self.off_class
+
+
 class MixConfig(Config):
     """How real and generated rows make a training set.
 
@@ -81,6 +140,7 @@ class MixConfig(Config):
     `imbalance` and `max_real_by_class` thin the photographs of the classes out first, to study what too few of them do;
     `balance` evens out what came of it, to the `degree` 0 (as it is) to 1 (all classes alike): see `gilt.data.balance`.
     `control` lets rows of known worth pose as generated, to check a study of worth: see `gilt.data.controls`.
+    `choose` leaves generated rows out before any are taken: copies, images off their class, and all but the ones to keep.
     """
 
     mode: Literal["share", "add", "replace"] = "share"
@@ -98,6 +158,7 @@ class MixConfig(Config):
     degree: Share = 1.0
     control: Control | None = None
     own_sources: bool = False  # generated rows only of photographs that are at hand too (or of none that is known)
+    choose: ChooseConfig | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -117,8 +178,8 @@ class MixConfig(Config):
     def _controls(self) -> Self:
         if self.control is None:
             return self
-        if self.balance is not None or self.own_sources:
-            raise ValueError(f"mix.control and mix.{'own_sources' if self.balance is None else 'balance'} do not go together")
+        if other := next((name for name in ("balance", "own_sources", "choose") if getattr(self, name)), None):
+            raise ValueError(f"mix.control and mix.{other} do not go together")
         if self.mode == "share" and not self.share:
             raise ValueError(f"mix.control={self.control!r} poses as generated rows, and this mix takes none: set mix.share, "
                              "or mix.mode = \"add\" or \"replace\" with mix.generated")
@@ -229,31 +290,6 @@ class Preprocessing(Config):
 
     size: Size
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
-
-
-class FeaturesConfig(Config):
-    """What images are compared in: the features of a named network, or hand-made ones.
-
-    `pixels`: small pictures, colour histograms and spectra, which need no weights and are weak. `inception-fid`: the
-    InceptionV3 that FID and KID are defined on, by torch-fidelity, from its own file of `weights`. Any other name is a network
-    of `gilt models`, or of a library: what goes into its last layer, with `weights` as train.weights takes them.
-    `size` in pixels; None: the network's own, for `inception-fid` the images' own where they are all of one.
-    """
-
-    model: str = "pixels"
-    arguments: dict[str, Any] = {}  # of the network itself
-    weights: str | None = None
-    size: Size | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.model == "pixels" and (self.weights or self.arguments):
-            raise ValueError("features.model='pixels' has no weights and no arguments: name the network that they are of")
-        if self.model != "pixels" and not self.weights:
-            raise ValueError(f"features.model={self.model!r} needs features.weights: features of random weights would measure "
-                             "nothing. Without weights at hand, leave features.model out: 'pixels' needs none")
-        return self
 
 
 class SimilarityConfig(Config):

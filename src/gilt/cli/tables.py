@@ -114,20 +114,24 @@ def mix(table: Path, target: str, seed: int, settings: tuple[str, ...], output: 
 
     Settings: mode (share, add, replace), share, generated, total, max_real, max_generated, val (real, generated, mix).
     To make classes uneven: imbalance (largest to smallest), or max_real_by_class. To even them out again: balance (over,
-    under, smote, weights, generated) and degree (0 to 1); see gilt balance.
+    under, smote, weights, generated) and degree (0 to 1); see gilt balance. To leave generated images out first, marked with
+    the reason: choose.copies, choose.off_class, choose.confidence, and choose.keep (nearest, farthest, typical, coverage,
+    random) with choose.part or choose.count.
     """
     from gilt.config import MixConfig
     from gilt.data.balance import times
-    from gilt.data.mix import mix as run
     from gilt.data.table import ImageTable
+    from gilt.engine.choose import mixed, with_left_out
     from gilt.settings import override, parse
 
     config = parse(MixConfig, override({}, settings), where="--set")
     with warnings_shown():
-        result = run(ImageTable.load(table), config, target=target, seed=seed)
+        result, choice = mixed(ImageTable.load(table), config, target=target, seed=seed)
+    if choice:
+        result = with_left_out(result, choice)
     result.save(output)
     _summary(result)
-    train = result.where(split="train")
+    train = result.usable.where(split="train")
     if (drawn := int(times(train).sum())) != len(train):
         say(f"an epoch draws {drawn:,} rows: some of the {len(train):,} train rows several times")
     say(f"wrote {output}: fingerprint {result.fingerprint}")

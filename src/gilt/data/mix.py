@@ -9,27 +9,35 @@ Three modes, which ask three questions (`docs/methods.md`):
 Rows come from one seeded, class-balanced order of the real rows and one of the generated ones, so that under one seed
 every arm starts from the same photographs and a smaller set lies inside a larger one. Before that, photographs may be
 thinned out to make classes uneven; after it, the set may be balanced (`gilt.data.balance`). Rows of known worth may pose as
-generated (`gilt.data.controls`).
+generated (`gilt.data.controls`). Generated rows may be left out for what they are (`gilt.data.choose`) before any are taken.
 """
+from collections.abc import Callable
+
 from gilt.config import REAL, BalanceConfig, MixConfig
 from gilt.data.balance import balanced, balanced_by, put_back, thinned
 from gilt.data.controls import candidates, joined, own_only, posed
 from gilt.data.order import ordered
 from gilt.data.table import ImageTable
-from gilt.errors import TableError
+from gilt.errors import ConfigError, TableError
+
+Chooser = Callable[[ImageTable, ImageTable], ImageTable]  # photographs, generated rows -> those that may be taken
 
 
 def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "class", seed: int = 0,
-        **settings: object) -> ImageTable:
+        chooser: Chooser | None = None, **settings: object) -> ImageTable:
     """Return the rows that a trial uses: a mixed train, the asked kind of val, and test (for target `class` real,
     unless `test="generated"`).
 
     `settings` are MixConfig's fields by name: `mix(table, mode="add", generated=400)`.
+    `chooser` does what `choose` asks for, which needs a look at the images: see `gilt.engine.choose`.
     Raises TableError where a set comes out empty, or more generated rows are asked for than there are.
     """
     config = config or MixConfig(**settings)  # type: ignore[arg-type]
+    if config.choose and (chooser is None or target != "class"):
+        raise ConfigError("mix.choose looks at images, and this mix reads rows only: call gilt.mix" if target == "class" else
+                          "mix.choose asks what images show, and the target is the origin: set target='class', or leave it out")
     rows = table.usable
-    train = _train_rows(rows, config, target, seed)
+    train = _train_rows(rows, config, target, seed, chooser)
     share = len(train.generated) / len(train) if config.val_share is None else config.val_share
     val = _val_rows(rows.where(split="val"), config.val or ("real" if target == "class" else "mix"), share, seed, target)
     test = rows.where(split="test")
@@ -41,7 +49,7 @@ def mix(table: ImageTable, config: MixConfig | None = None, *, target: str = "cl
     return put_back(rows.where(lambda frame: frame["path"].isin(keep)), train)
 
 
-def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int) -> ImageTable:
+def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int, chooser: Chooser | None) -> ImageTable:
     """Return the training rows that the mix takes of those at hand, balanced where it asks for that."""
     train = rows.where(split="train")
     real, generated = ordered(thinned(train.real, config, seed), seed), ordered(train.generated, seed)
@@ -50,6 +58,8 @@ def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int) -> 
     real = real.take(slice(0, config.max_real))
     if config.own_sources:
         generated = own_only(generated, real)
+    if config.choose and chooser:
+        generated = _chosen(real, generated, config, target, chooser)
     generated = generated.take(slice(0, config.max_generated))
     n_real, n_generated = len(real), len(generated)
     if config.balance != "generated":  # which counts the generated rows out by itself
@@ -68,6 +78,20 @@ def _train_rows(rows: ImageTable, config: MixConfig, target: str, seed: int) -> 
     if config.balance is None:
         return chosen
     return balanced(chosen, BalanceConfig(method=config.balance, degree=config.degree), target=target, seed=seed)
+
+
+def _chosen(real: ImageTable, generated: ImageTable, config: MixConfig, target: str, chooser: Chooser) -> ImageTable:
+    """Return the generated rows that may be taken, chosen beside the photographs that the mix takes, and no others.
+
+    A mode that replaces photographs compares with those that stay. How many a share as large as the rows allow takes is not
+    known before the choice: it compares with those that it would take if nothing was left out.
+    """
+    n_real = len(real)
+    if config.balance != "generated":
+        n_real, wanted = _sizes(config, len(real), len(generated.take(slice(0, config.max_generated))), target)
+        if not wanted:  # no generated row is taken: there is nothing to choose
+            return generated
+    return chooser(real.take(slice(0, n_real)), generated)
 
 
 def share_name(n_real: int, n_generated: int) -> str:
@@ -119,12 +143,13 @@ def _share_sizes(config: MixConfig, real: int, generated: int, target: str) -> t
 
 def _enough(wanted: int, there: int, kind: str, config: MixConfig) -> None:
     if wanted > there:
-        raise TableError(f"{_said(config)} asks for {wanted:,} {kind} training rows; there are {there:,}. "
+        raise TableError(f"{_said(config)} asks for {wanted:,} {kind} training rows; there are {there:,}"
+                         f"{' after mix.choose' if config.choose and kind == 'generated' else ''}. "
                          "Ask for fewer, or leave the number out to take what the rows allow")
 
 
 def _said(config: MixConfig) -> str:
-    fields = config.model_dump(exclude_none=True, exclude={"val", "val_share", "test", "balance", "degree"})
+    fields = config.model_dump(exclude_none=True, exclude={"val", "val_share", "test", "balance", "degree", "choose"})
     return "mix " + ", ".join(f"{name}={value}" for name, value in fields.items() if value is not False)
 
 

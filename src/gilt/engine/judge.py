@@ -39,14 +39,14 @@ def learnt_before(weights: str | None) -> set[str]:
     return _digests(known.get("seen", ""))
 
 
-def warn_of_seen(rows: ImageTable, weights: str | None, *, name: str) -> None:
+def warn_of_seen(rows: ImageTable, weights: str | None, *, name: str, setting: str = "train.weights") -> None:
     """Log a warning where the val or test rows hold images that the classifier in the file `weights` had learnt from."""
     seen = learnt_before(weights)
     for part in ("val", "test") if seen else ():
         held = rows.where(split=part)
         if count := int(_among(held, seen).sum()):
-            log.warning("%s: train.weights (%s) had learnt from %d of the %d %s rows, so what they say flatters it", name,
-                        weights, count, len(held), part)
+            log.warning("%s: %s (%s) had learnt from %d of the %d %s rows, so what they say flatters it", name,
+                        setting, weights, count, len(held), part)
 
 
 def judged_rows(classifier: Classifier, table: ImageTable, part: str = "test") -> ImageTable:

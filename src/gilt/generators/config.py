@@ -53,7 +53,7 @@ class GeneratorConfig(Config):
     flip: bool | Annotated[tuple[str, ...], Several] = False
     patch: Literal[1, 2, 4] | None = None
     unconditional: Annotated[float, Field(ge=0, lt=1)] = 0.1  # diffusion: part of the images whose class is not told
-    latent: Annotated[int, Field(ge=8, le=1024)] = 128  # GAN: numbers that an image is drawn from
+    latent: Annotated[int, Field(ge=8, le=1024)] = 64  # GAN: numbers that an image is drawn from
     r1: Annotated[float, Field(ge=0)] | None = None  # GAN: penalty on the discriminator's gradient at photographs
     augment: Annotated[tuple[Change, ...], Several] = CHANGES  # GAN: what all that the discriminator sees goes through
     looks: Annotated[int, Field(ge=1, le=100)] = 10  # grids of samples over the training
@@ -86,7 +86,7 @@ class GeneratorConfig(Config):
         steps = self.steps or min(max(round(100 * images / self.batch_size, -2), 3000), 60_000)
         diffusion = self.kind == "diffusion"
         usual: dict[str, Any] = {
-            "size": size, "steps": int(steps), "rate": 1e-3 if diffusion else 2e-3, "warmup": min(500, int(steps) // 20),
+            "size": size, "steps": int(steps), "rate": 1e-3 if diffusion else 3e-3, "warmup": min(500, int(steps) // 20),
             "schedule": "cosine" if diffusion else "constant", "ema": 1 - 10 / min(max(steps, 1000), 100_000),
             "width": 32 if images < 500 else 64 if images < 20_000 else 128}
         if diffusion:

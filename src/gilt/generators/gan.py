@@ -70,16 +70,17 @@ class Painter(nn.Module):
         style = 2 * config.latent
         self.classes = nn.Embedding(classes, config.latent)
         self.style = nn.ModuleList([Linear(style, style), Linear(style, style)])
-        self.start = nn.Parameter(torch.randn(1, widths[0], first, first))
+        self.start, self.first = Linear(style, widths[0] * first ** 2), first
         self.convs = nn.ModuleList(Conv(inputs, outputs, style=style) for inputs, outputs in _pairs(widths))
         self.colours = nn.ModuleList(Conv(width, channels * config.patch ** 2, 1, style=style, plain=True) for width in widths)
 
     def forward(self, latent_BZ: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Return images (B, K, H, W)."""
         style = torch.cat([_even(latent_BZ), _even(self.classes(labels_B))], 1)
+        x = self.start(style).view(len(style), -1, self.first, self.first).contiguous(memory_format=torch.channels_last)
         for layer in self.style:
             style = _bend(layer(style))
-        x, image = self.start.expand(len(labels_B), -1, -1, -1).contiguous(memory_format=torch.channels_last), None
+        image = None
         for level, colour in enumerate(self.colours):
             if level:
                 x, image = _double(x), _double(image)
@@ -157,7 +158,7 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 def _spread(x: torch.Tensor) -> torch.Tensor:
-    """Return (B, 1, H, W): the mean standard deviation within each group of neighbours (Karras et al. 2018, arXiv:1710.10196)."""
+    """Return (B, 1, H, W): the mean standard deviation within each group of neighbours (Karras et al. 2018, 1710.10196)."""
     group = GROUP if len(x) % GROUP == 0 else len(x)
     grouped = x.float().view(-1, group, *x.shape[1:])
     spread = ((grouped - grouped.mean(1, keepdim=True)).square().mean(1) + 1e-8).sqrt().mean((1, 2, 3))

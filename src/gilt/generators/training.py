@@ -76,6 +76,8 @@ def train_generator(table: ImageTable, config: GeneratorConfig | None = None, *,
     config, precision = material.config, pick_precision(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
+    else:
+        torch.set_float32_matmul_precision("high")
     seed_everything(seed)
     learner = KINDS[config.kind](config, classes=len(material.classes), channels=material.channels, device=device,
                                  precision=precision)

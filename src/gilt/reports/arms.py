@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gilt.config import MixConfig, TrialConfig
+from gilt.data.choose import in_words
 from gilt.evaluation.metrics import spoken
 from gilt.reports.tuning import tuning_markdown
 from gilt.studies.store import Store, TrialRecord
@@ -32,10 +33,11 @@ def arm_rows(summary: Mapping[str, Any], finished: Sequence[TrialRecord]) -> lis
 def thesis_table(arms: Sequence[Mapping[str, Any]], benchmark: str | None) -> list[list[str]]:
     """Return the table in the thesis's form: settings as rows, arms as columns, the benchmark last.
 
-    How classes are balanced, and the study's metric, stand there where they are set.
+    How classes are balanced, how generated images were chosen, and the study's metric, stand there where they are set.
     """
     metric = arms[0]["metric"][0] if arms else "accuracy"
     balanced = any(row["config"].mix.balance for row in arms)
+    chosen = any(row["config"].mix.choose for row in arms)
 
     def line(name: str, cell: Any) -> list[str]:
         return [name, *(str(cell(row)) for row in arms)]
@@ -53,6 +55,8 @@ def thesis_table(arms: Sequence[Mapping[str, Any]], benchmark: str | None) -> li
         line("# Real Images", lambda row: _range(row, "n_real")),
         *([line("Balance", lambda row: _balance(row["config"].mix)),
            line("# Drawn an Epoch", lambda row: _range(row, "n_drawn"))] if balanced else []),
+        *([line("AI Images Chosen", lambda row: _chosen(row["config"].mix)),
+           line("# Kept of Candidates", _candidates)] if chosen else []),
         line("Mix Mode", lambda row: row["config"].mix.mode),
         line("# Test Images", lambda row: f"{row['record'].n_test:,}"),
         line("Test Accuracy", lambda row: row["accuracy"]),
@@ -126,6 +130,18 @@ def _tested(record: TrialRecord, config: TrialConfig) -> str:
 
 def _balance(mix: MixConfig) -> str:
     return "-" if mix.balance is None else f"{mix.balance} {mix.degree:g}"
+
+
+def _chosen(mix: MixConfig) -> str:
+    return "-" if mix.choose is None else in_words(mix.choose)
+
+
+def _candidates(row: Mapping[str, Any]) -> str:
+    """Return how many generated images an arm could take of how many; where seeds differ, the smallest and largest numbers."""
+    pairs = [(record.choice["kept"], record.choice["candidates"]) for record in row["trials"] if record.choice]
+    if not pairs:
+        return "-"
+    return " of ".join(f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for n in zip(*pairs, strict=True))
 
 
 def _range(row: Mapping[str, Any], name: str) -> str:

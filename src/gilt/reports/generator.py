@@ -75,7 +75,7 @@ def _curves(looks: Sequence["Look"]) -> str:
     right.plot(steps, [look.facts["diversity"] for look in looks], color=BLUE)
     right.axhline(1, color=GREY, linewidth=0.8)
     right.axhline(LOW, color=GREY, linewidth=0.8, linestyle=":")
-    right.set(xlabel="step", ylabel="spread, of the real images'", ylim=(0, None))
+    right.set(xlabel="step", ylabel="spread, of the learnt images'", ylim=(0, None))
     figure.tight_layout(w_pad=2)
     return svg(figure)
 

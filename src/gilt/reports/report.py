@@ -143,7 +143,7 @@ def _left_out(finished: Sequence[TrialRecord]) -> dict[str, int]:
     """Return reason -> the most rows that any trial left out for it."""
     worst: dict[str, int] = {}
     for record in finished:
-        for reason, count in record.left_out.items():
+        for reason, count in (record.left_out | record.choice.get("left_out", {})).items():
             worst[reason] = max(worst.get(reason, 0), count)
     return worst
 

@@ -42,6 +42,7 @@ class TrialRecord(Config):
     epochs that its history holds.
     `n_real` and `n_generated` count distinct images, `n_drawn` the rows of an epoch, repeats and SMOTE's points among them;
     `short` says what each class lacked where generated images were to fill it up.
+    `choice` counts the generated candidates of `mix.choose`, those kept, and those left out by reason.
     `rows`, `val_rows` and `test_rows` are fingerprints of all rows used, of the val rows, and of the test photographs: what
     makes two trials a pair.
     """
@@ -70,6 +71,7 @@ class TrialRecord(Config):
     val_rows: str | None = None
     test_rows: str | None = None
     left_out: dict[str, int] = {}
+    choice: dict[str, Any] = {}
     classes: list[str] = []
     parameters: int | None = None
     dropout: float | None = None
@@ -314,15 +316,23 @@ def rows_shown(store: Store) -> list[dict[str, Any]]:
         from gilt.studies.outcome import tuning_rows  # which reads stores
 
         return tuning_rows(store)
+    records = store.records()
+    chose = any(r.choice for r in records)
     names = ["accuracy", "loss", *({store.summary["metric"]} - {"accuracy", "loss"})]
     rows: Sequence[dict[str, Any]] = [
         {"arm": r.arm, "seed": r.seed, "state": r.state, "n_real": r.n_real, "n_generated": r.n_generated,
-         "n_drawn": r.n_drawn, "val_accuracy": r.metric("accuracy", "val"),
-         **{f"test_{name}": r.metric(name) for name in names}, "seconds": r.seconds.get("total")} for r in store.records()]
-    empty = dict.fromkeys(["n_real", "n_generated", "n_drawn", "val_accuracy", *(f"test_{name}" for name in names), "seconds"])
+         "n_drawn": r.n_drawn, **(_choice(r) if chose else {}), "val_accuracy": r.metric("accuracy", "val"),
+         **{f"test_{name}": r.metric(name) for name in names}, "seconds": r.seconds.get("total")} for r in records]
+    more = ["candidates", "kept"] if chose else []
+    empty = dict.fromkeys(["n_real", "n_generated", "n_drawn", *more, "val_accuracy", *(f"test_{name}" for name in names),
+                           "seconds"])
     waiting = [{"arm": e["arm"], "seed": e["seed"], "state": "waiting", **empty} for e in store.missing()]
     place = {(e["arm"], e["seed"]): i for i, e in enumerate(store.summary["trials"])}
     return sorted([*rows, *waiting], key=lambda row: place[row["arm"], row["seed"]])
+
+
+def _choice(record: TrialRecord) -> dict[str, int | None]:
+    return {name: record.choice.get(name) for name in ("candidates", "kept")}
 
 
 def now() -> str:

@@ -57,6 +57,9 @@ class Trial:
         weights = self.config.train.weights
         if weights is not None and not named_weights(weights) and Path(weights).is_file():
             config["train"]["weights"] = sha256(Path(weights).read_bytes())
+        choose = self.config.mix.choose
+        if choose and choose.features.weights and Path(choose.features.weights).is_file():
+            config["mix"]["choose"]["features"]["weights"] = sha256(Path(choose.features.weights).read_bytes())
         kind = {"search": True} if self.search else {}
         return fingerprint({"format": FORMAT, "config": config, "seed": self.seed, "table": table} | kind)
 
@@ -168,7 +171,12 @@ def _say(arms: Mapping[str, Arm], configs: Mapping[str, TrialConfig], settings: 
 
 
 def beside(path: Path, config: TrialConfig) -> TrialConfig:
-    """Return an arm's settings with `train.weights` found from the study file's folder, as the table is."""
+    """Return an arm's settings with weights (`train.weights`, and those of `mix.choose`) found from the study file's folder."""
+    choose = config.mix.choose
+    if choose and choose.features.weights and not named_weights(choose.features.weights):
+        features = choose.features.model_copy(update={"weights": str(path.parent / choose.features.weights)})
+        mix = config.mix.model_copy(update={"choose": choose.model_copy(update={"features": features})})
+        config = config.model_copy(update={"mix": mix})
     if config.train.weights is None or named_weights(config.train.weights):
         return config
     train = config.train.model_copy(update={"weights": str(path.parent / config.train.weights)})

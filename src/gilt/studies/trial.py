@@ -7,11 +7,13 @@ from typing import Any
 import gilt
 from gilt.config import BalanceConfig, TrainConfig, TrialConfig
 from gilt.data.balance import shortfall
-from gilt.data.mix import mix, share_name
+from gilt.data.choose import Choice
+from gilt.data.mix import share_name
 from gilt.data.pixels import PixelCache
 from gilt.data.seen import refuse_seen
 from gilt.data.split import split
 from gilt.data.table import ImageTable
+from gilt.engine.choose import mixed
 from gilt.engine.judge import memory, warn_of_seen
 from gilt.engine.predict import predict
 from gilt.engine.train import Epoch, Tick, rehearse, train
@@ -51,10 +53,13 @@ def run_trial(trial: Trial, trial_id: str, bench: Bench, *, tick: Callable[[Tick
 def _taken(trial: Trial, trial_id: str, bench: Bench, heart: Heart, *, tick: Callable[[Tick], None],
            on_epoch: Callable[[Epoch], None] | None) -> TrialRecord:
     config, store, started, begin = trial.config, bench.store, now(), time.perf_counter()
-    dealt, rows = prepare(bench.table, config, seed=trial.seed)
+    dealt, rows, choice = prepared(bench.table, config, seed=trial.seed)
     if trial.search:
         rows = rows.where(split=("train", "val"))
     warn_of_seen(rows, config.train.weights, name=f"{trial.arm}, seed {trial.seed}")
+    if choice and config.mix.choose:
+        warn_of_seen(rows, config.mix.choose.features.weights, name=f"{trial.arm}, seed {trial.seed}",
+                     setting="mix.choose.features.weights")
     rows.save(store.path(trial_id, "rows.parquet"))
     classes, epochs = dealt.usable.names(config.target), []
 
@@ -66,7 +71,8 @@ def _taken(trial: Trial, trial_id: str, bench: Bench, heart: Heart, *, tick: Cal
     known: dict[str, Any] = {
         "id": trial_id, "study": bench.name, "arm": trial.arm, "seed": trial.seed, "target": config.target,
         "config": config.model_dump(mode="json"), "drawn": dict(trial.drawn), "table": bench.table.fingerprint,
-        "started": started, "gilt": gilt.__version__, "left_out": _left_out(dealt), "classes": classes}
+        "started": started, "gilt": gilt.__version__, "left_out": _left_out(dealt), "classes": classes,
+        "choice": choice.counts() if choice else {}}
     checkpoint = store.path(trial_id, "checkpoint")
     try:
         classifier = train(rows, config.train, seed=trial.seed, cache=bench.cache, progress=tick, classes=classes,
@@ -114,9 +120,18 @@ def _counted(classifier: Classifier, rows: ImageTable, config: TrialConfig) -> d
 
 def prepare(table: ImageTable, config: TrialConfig, *, seed: int) -> tuple[ImageTable, ImageTable]:
     """Return (all rows picked and dealt, the rows that the trial uses): classes, generators, split, mix."""
+    return prepared(table, config, seed=seed)[:2]
+
+
+def prepared(table: ImageTable, config: TrialConfig, *, seed: int) -> tuple[ImageTable, ImageTable, Choice | None]:
+    """Return what `prepare` does, and which generated rows `mix.choose` left out, where it is set.
+
+    What is looked at to choose is decoded into the user's cache, not the study's: it is the same for every store.
+    """
     picked = table.pick(config.classes, config.generators)
     dealt = split(picked, config.split, target=config.target, seed=seed)
-    return dealt, mix(dealt, config.mix, target=config.target, seed=seed)
+    rows, choice = mixed(dealt, config.mix, target=config.target, seed=seed)
+    return dealt, rows, choice
 
 
 def rehearse_trial(trial: Trial, table: ImageTable, *, name: str,
