@@ -9,6 +9,7 @@ import gilt
 from gilt.data.table import ImageTable
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+RECORDS = "?" * 16 + ".json"  # the records in a store's trials, not the heartbeats
 COLOURS = {"wren": (200, 120, 60), "robin": (200, 40, 40), "tit": (60, 120, 200)}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import draw, write_study
+from conftest import RECORDS, draw, write_study
 
 
 def run(*arguments, cwd=None, code=0):
@@ -143,7 +143,7 @@ def test_ctrl_c_keeps_what_was_finished(bird_table, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "gilt", "study", "run", file, "--store", tmp_path / "store"],
                                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.time() + 120
-    while not list((tmp_path / "store").glob("trials/*.json")) and time.time() < deadline:
+    while not list((tmp_path / "store").glob("trials/" + RECORDS)) and time.time() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -204,7 +204,7 @@ def test_a_training_that_was_stopped_comes_to_the_same_weights(birds, tmp_path, 
 
 
 @pytest.mark.parametrize("settings, says", [
-    ({"latent": 64}, "latent belongs to kind='gan', not to 'diffusion'"),
+    ({"latent": 32}, "latent belongs to kind='gan', not to 'diffusion'"),
     ({"kind": "gan", "unconditional": 0.2}, "unconditional belongs to kind='diffusion'"),
     ({"generators": ["painter"]}, "set learn='all' or 'generated'"),
     ({"steps": 10, "warmup": 10}, "leave nothing of steps=10"),

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import gilt
-from conftest import write_study
+from conftest import RECORDS, write_study
 from gilt.evaluation.predictions import Predictions
 from gilt.studies.compare import compare, sign_flip, verdicts
 from gilt.studies.runner import Watch
@@ -87,11 +87,11 @@ def test_a_study_killed_half_way_ends_with_the_records_of_an_undisturbed_one(fin
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.time() + 120
         while process.poll() is None and time.time() < deadline and (
-                not trials.is_dir() or len(list(trials.glob("*.json"))) < wanted or not list(trials.glob("*.rows.parquet"))):
+                not trials.is_dir() or len(list(trials.glob(RECORDS))) < wanted or not list(trials.glob("*.rows.parquet"))):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    left = len(list(trials.glob("*.json")))
+    left = len(list(trials.glob(RECORDS)))
     assert left < len(undisturbed), "the study was over before it could be killed"
     assert subprocess.run(command, capture_output=True).returncode == 0
     records = Store(tmp_path / "store").records()

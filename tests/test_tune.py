@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import gilt
-from conftest import make_birds
+from conftest import RECORDS, make_birds
 from gilt.cli import gilt as command
 from gilt.studies.outcome import best_of, outcome, pivots, tuning_rows, tuning_verdict
 from gilt.studies.search import importances, propose
@@ -265,11 +265,11 @@ def test_a_search_killed_several_times_ends_with_the_records_of_an_undisturbed_o
         process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.time() + 120
         while process.poll() is None and time.time() < deadline and (
-                not trials.is_dir() or len(list(trials.glob("*.json"))) < wanted):
+                not trials.is_dir() or len(list(trials.glob(RECORDS))) < wanted):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert len(list(trials.glob("*.json"))) < len(undisturbed), "the search was over before it could be killed"
+    assert len(list(trials.glob(RECORDS))) < len(undisturbed), "the search was over before it could be killed"
     assert subprocess.run(words, capture_output=True).returncode == 0
     records = Store(tmp_path / "store").records()
     timeless = {"started", "seconds", "machine", "history"}
