@@ -90,3 +90,14 @@ def study_file(tmp_path, bird_table) -> Path:
     """A study of three arms and two seeds over the birds, beside its table."""
     bird_table.save(tmp_path / "birds.parquet")
     return write_study(tmp_path / "birds.toml", tmp_path / "birds.parquet")
+
+
+@pytest.fixture
+def one_thread():
+    """Torch on one thread: quicker on tiny networks, and the same bits on every machine's number of cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -24,12 +24,7 @@ QUICK = {"size": 28, "steps": 6, "batch_size": 8, "width": 16, "looks": 2, "prec
          "sample": SampleConfig(steps=3)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,7 @@ from gilt.generators.training import COLLAPSED, diversity, train_generator
 QUICK = {"kind": "gan", "size": 28, "steps": 4, "batch_size": 8, "width": 16, "looks": 2, "precision": "float32", "latent": 16}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draws(step=0):

@@ -63,5 +63,5 @@ def listed(items: Iterable[object], *, most: int = 12) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return "1 image", "2 images": a count with its noun, which takes an s."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Return "1 image", "2 images", "2 classes": a count with its noun, which takes an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"

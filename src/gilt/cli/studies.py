@@ -58,7 +58,7 @@ def run(file: Path, store: Path | str, data: Path | None, seeds: int | None, roo
         say(sentence)
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
-        say(f"failed: {record.arm} seed {record.seed}: {(record.error or '').strip().splitlines()[-1]}")
+        say(f"failed: {record.arm} seed {record.seed}: {record.reason}")
     say(f"records in {store}; next: gilt study report {store}")
     raise SystemExit(1 if failed else 0)
 
@@ -172,7 +172,7 @@ def _watch(metric: str = "accuracy") -> "Watch":
         prefix = prefixes.pop((record.arm, record.seed), f"{record.arm} seed {record.seed}  ")
         running.clear()
         if record.state == "failed":
-            say(f"{prefix}failed: {(record.error or '').strip().splitlines()[-1]}")
+            say(f"{prefix}failed: {record.reason}")
             return
         accuracy, seconds = record.metric("accuracy"), record.seconds["total"]
         rows = f"{record.n_real:,} real + {record.n_generated:,} generated"

@@ -56,7 +56,7 @@ def tune(file: Path, store: Path | str, data: Path | None, root: Path | None, fi
         say(sentence)
     failed = [record for record in records if record.state == "failed"]
     for record in failed:
-        say(f"failed: {record.arm}: {(record.error or '').strip().splitlines()[-1]}")
+        say(f"failed: {record.arm}: {record.reason}")
     say(f"records in {store}; next: gilt study report {store}")
     raise SystemExit(1 if failed else 0)
 
@@ -94,7 +94,7 @@ def _watch(metric: str) -> "Watch":
     def done(record: "TrialRecord") -> None:
         part = "val" if record.test is None else "test"
         if record.state == "failed":
-            said = f"failed: {(record.error or '').strip().splitlines()[-1]}"
+            said = f"failed: {record.reason}"
         elif record.state == "pruned":
             said = f"given up after {counted(len(record.history), 'epoch')}"
         else:

@@ -8,7 +8,7 @@ Shapes: B images, S pixels of the side, K channels, N images seen.
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +16,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from pydantic import model_validator
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,6 +25,7 @@ from gilt.generators import adversary, diffusion
 from gilt.generators.config import GeneratorConfig, SampleConfig
 from gilt.generators.draws import noise_of
 from gilt.generators.gan import Painter
+from gilt.models.card import read_card
 from gilt.models.device import pick_device, pick_precision
 from gilt.settings import Config, parse
 
@@ -95,10 +95,7 @@ class Generator:
         On one machine, its pixels depend on the generator, `seed`, the class, the number and `sample` only: not on the other
         images. Raises ConfigError for an unknown class.
         """
-        for name, _ in wanted:
-            if name not in self.classes:
-                raise ConfigError(f"this generator knows no class {name!r} (has: {listed(self.classes)})."
-                                  f"{near(name, self.classes)}")
+        self.check_classes(name for name, _ in wanted)
         device = next(self.network.parameters()).device
         made, most = [], AT_ONCE.get(device.type, 32)
         for first in range(0, len(wanted), most):
@@ -108,6 +105,13 @@ class Generator:
             labels = torch.tensor([self.classes.index(name) for name, _ in full], device=device)
             made.append(_pixels(self._paint(noise, labels, sample or self.config.sample))[:len(part)])
         return np.concatenate(made) if made else np.zeros((0, self.config.size, self.config.size, self.channels), np.uint8)
+
+    def check_classes(self, names: Iterable[str]) -> None:
+        """Raise ConfigError for a class that the generator has not learnt."""
+        for name in names:
+            if name not in self.classes:
+                raise ConfigError(f"this generator knows no class {name!r} (has: {listed(self.classes)})."
+                                  f"{near(name, self.classes)}")
 
     @property
     def _numbers(self) -> int:
@@ -134,17 +138,7 @@ def load_generator(path: Path | str, *, device: str = "auto") -> Generator:
 
     Raises ModelError where the file is missing, is no generator of gilt's, or holds weights that do not fit.
     """
-    if not Path(path).is_file():
-        kind = "is a folder, not a generator" if Path(path).exists() else "does not exist: make it with gilt generate train"
-        raise ModelError(f"generator {path} {kind}")
-    try:
-        with safe_open(path, "pt") as file:
-            card = json.loads((file.metadata() or {}).get("gilt", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{path} is safetensors, but no generator of gilt's: make one with gilt generate train")
+    card, tensors = read_card(path, FORMAT, kind="generator", make="gilt generate train")
     place = pick_device(device)
     try:
         known = parse(_Card, card, where="its card")

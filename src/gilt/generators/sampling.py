@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gilt.errors import ConfigError, StoreError, listed, near
+from gilt.errors import ConfigError, StoreError
 from gilt.generators.config import SampleConfig
 from gilt.generators.generator import AT_ONCE, Generator
 from gilt.generators.manifest import Album, Made
@@ -56,10 +56,8 @@ def _settings(generator: Generator, sample: SampleConfig | None) -> SampleConfig
 
 def _wanted(generator: Generator, count: int | Mapping[str, int]) -> list[tuple[str, int]]:
     counts = count if isinstance(count, Mapping) else dict.fromkeys(generator.classes, count)
+    generator.check_classes(counts)
     for name, number in counts.items():
-        if name not in generator.classes:
-            raise ConfigError(f"this generator knows no class {name!r} (has: {listed(generator.classes)})."
-                              f"{near(name, generator.classes)}")
         if number < 0:
             raise ConfigError(f"count of class {name!r} is {number}: 0 or more")
     return [(name, i) for name, number in counts.items() for i in range(number)]

@@ -10,13 +10,13 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import model_validator
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from gilt.config import Preprocessing
 from gilt.errors import GiltError, ModelError, listed
 from gilt.files import atomic_path
+from gilt.models.card import read_card
 from gilt.models.features import head_of
 from gilt.models.fitted import FittedHead, rebuilt
 from gilt.models.zoo import create, parameters
@@ -114,17 +114,7 @@ def load_classifier(path: Path | str, *, device: torch.device | str = "cpu") -> 
 
     Raises ModelError where the file is missing, is no classifier of gilt's, or holds weights that do not fit.
     """
-    if not Path(path).is_file():
-        kind = "is a folder, not a classifier" if Path(path).exists() else "does not exist: make it with gilt train"
-        raise ModelError(f"classifier {path} {kind}")
-    try:
-        with safe_open(path, "pt") as file:
-            card = json.loads((file.metadata() or {}).get("gilt", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{path} is safetensors, but no classifier of gilt's: make one with gilt train")
+    card, tensors = read_card(path, FORMAT, kind="classifier", make="gilt train")
     try:
         known = parse(_Card, card, where="its card")
         network = _network(known, tensors)

@@ -87,8 +87,7 @@ def _failed(records: Sequence[TrialRecord]) -> list[Notice]:
     ways: dict[str, list[TrialRecord]] = {}
     for record in records:
         if record.state == "failed":
-            last = (record.error or "no error was recorded").strip().splitlines()[-1]
-            ways.setdefault(re.sub(r"^(?:\w+\.)+(?=\w+: )", "", last), []).append(record)  # without the error's module
+            ways.setdefault(re.sub(r"^(?:\w+\.)+(?=\w+: )", "", record.reason), []).append(record)  # without the error's module
     return [Notice(f"Failed and not in any number below: {_named([(r.arm, r.seed) for r in failed])}.", (line,),
                    ("The traceback", failed[0].error or ""), code=True) for line, failed in ways.items()]
 

@@ -13,6 +13,7 @@ from gilt.evaluation.metrics import spoken
 from gilt.evaluation.uncertainty import t_interval
 from gilt.files import read_json, write_json, write_text, writing
 from gilt.reports.arms import arm_rows, thesis_table
+from gilt.reports.plots import p_text
 from gilt.reports.typeset import Table, as_csv, as_latex, as_markdown
 from gilt.reports.worth import HEADER, worth_rows
 from gilt.settings import Config
@@ -164,15 +165,11 @@ def _classes(store: Store) -> tuple[Any, ...] | None:
     one = len(set(over)) == 1  # what every row says is said once, above
     shown = [[c.arm, c.class_, f"{100 * c.benchmark_recall:.1f} %", f"{100 * c.recall:.1f} %", f"{c.difference:+.1f}",
               "none" if c.low is None else f"{c.low:+.1f} to {c.high:+.1f}", *([] if one else [of]), f"{c.images:,}",
-              _p(c.p_holm), c.verdict] for c, of in zip(changes, over, strict=True)]
+              p_text(c.p_holm), c.verdict] for c, of in zip(changes, over, strict=True)]
     header = ["arm", "class", "benchmark", "arm's", "points", "95 % interval", *([] if one else ["over"]), "images", "p (Holm)",
               "verdict"]
     return ("classes", f"recall of each class beside the benchmark's ({changes[0].benchmark}), on the same test images"
             f"{f'; intervals over {over[0]}' if one else ''}", fields, rows, header, _text(shown))
-
-
-def _p(p: float | None) -> str:
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _worth(store: Store) -> tuple[Any, ...] | None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from gilt.errors import counted
 from gilt.evaluation.significance import ALPHA, holm, mcnemar, paired_t
 from gilt.evaluation.uncertainty import paired_wilson, t_interval
 from gilt.studies.pairs import Pair, Pairs, benchmark_of
@@ -107,10 +108,5 @@ def _sentence(changes: Sequence[ClassChange]) -> str:
     also = f"; {alone} more would differ if {'it were' if alone == 1 else 'each were'} looked at alone" if alone else ""
     seeds = max(len(change.seeds) for change in changes)
     over = f"over {seeds} seeds" if seeds > 1 else "under one seed, on this test set only"
-    return (f"Of {counted_classes(count)}, {first.arm} {parts[0]}; {parts[1]} (points of recall against {first.benchmark}, "
+    return (f"Of {counted(count, 'class')}, {first.arm} {parts[0]}; {parts[1]} (points of recall against {first.benchmark}, "
             f"n images, {over}, p corrected for {count}{also}).")
-
-
-def counted_classes(count: int) -> str:
-    """Return "1 class", "43 classes"."""
-    return f"{count:,} class{'' if count == 1 else 'es'}"

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, ValidationError
 
 from gilt.errors import StoreError
 from gilt.settings import Config
-from gilt.studies.leases import machine
+from gilt.studies.leases import alive, machine
 from gilt.studies.store import Store, now
 from gilt.studies.study import Trial
 
@@ -51,7 +51,7 @@ class Beat(Config):
     @property
     def gone(self) -> str:
         """Why nobody is at this trial any more, or "" where somebody is."""
-        if self.machine == machine() and os.name == "posix" and not _alive(self.pid):
+        if self.machine == machine() and not alive(self.pid):
             return f"its process {self.pid} on this machine has ended"
         if self.age > SILENT:
             return f"not heard of for {round(self.age):,} s (process {self.pid} on {self.host})"
@@ -130,13 +130,3 @@ def listening(store: Store, hear: Callable[[Mapping[str, Beat]], None] | None) -
         over.set()
         if hear:
             thread.join()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True

@@ -119,13 +119,20 @@ def _dead(holder: dict[str, Any]) -> bool:
         return False
     if holder.get("pid") == os.getpid():
         return holder.get("token") not in _held
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
+    return not alive(int(holder["pid"]))
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process of this machine runs; True where that cannot be asked: on Windows, signal 0 would be Ctrl-C."""
+    if os.name != "posix":
         return True
-    except PermissionError:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-    return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 @cache

@@ -81,7 +81,8 @@ def how_it_differs(store: Store) -> list[str]:
 
 def published_table(rows: Sequence[PublishedRow]) -> tuple[list[str], list[list[Any]]]:
     """Return (header, cells) of published beside measured, in per cent and points; a loss stays in nats."""
-    header = ["arm", "figure", "published", "here", "difference", "seeds", "train set", "here", "# AI", "here", "note"]
+    header = ["arm", "figure", "published", "here", "difference", "seeds", "train set", "train set here", "# AI", "# AI here",
+              "note"]
     return header, [
         [row.arm, f"{row.part} {spoken(row.metric)}", _shown(row.published, row.metric), _mean(row), _difference(row),
          row.seeds, row.train_set, row.train_set_here, row.generated, row.generated_here, row.note] for row in rows]

@@ -82,6 +82,11 @@ class TrialRecord(Config):
     gilt: str = ""
     error: str | None = None
 
+    @property
+    def reason(self) -> str:
+        """The last line of why the trial failed."""
+        return ((self.error or "").strip().splitlines() or ["no reason was written down"])[-1]
+
     def metric(self, name: str, part: Literal["val", "test"] = "test") -> float | None:
         """Return a metric's value on the val or test rows, or None where there is none."""
         evaluation = getattr(self, part)

@@ -63,7 +63,7 @@ class Watcher:
         alive = {trial_id: beat for trial_id, beat in heard.items()
                  if not beat.gone and not (trial_id in records and records[trial_id].state != "failed")}
         lost = tuple(beat for trial_id, beat in heard.items() if beat.gone and trial_id not in records)
-        failures = tuple(Failure(entries[trial_id]["arm"], entries[trial_id]["seed"], reason(record))
+        failures = tuple(Failure(entries[trial_id]["arm"], entries[trial_id]["seed"], record.reason)
                          for trial_id, record in records.items() if record.state == "failed" and trial_id not in alive)
         waiting = [entry for trial_id, entry in entries.items() if trial_id not in records and trial_id not in alive]
         pace = _Pace(done, [*alive.values()], {trial_id: entry["arm"] for trial_id, entry in entries.items()})
@@ -104,11 +104,6 @@ class _Pace:
 
     def _takes(self, arm: str) -> float:
         return fmean(self.by_arm.get(arm) or [self.usual])
-
-
-def reason(record: TrialRecord) -> str:
-    """Return the last line of why a trial failed."""
-    return ((record.error or "").strip().splitlines() or ["no reason was written down"])[-1]
 
 
 def _since(beat: Beat) -> float:

@@ -2,12 +2,11 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from gilt.errors import ConfigError, counted, listed
 from gilt.evaluation.exchange import Interval, Saturation
 from gilt.evaluation.metrics import spoken
-from gilt.evaluation.uncertainty import LEVEL
+from gilt.evaluation.significance import interval_width, seeds_needed
 from gilt.studies.equivalents import ArmWorth, Setting
 
 if TYPE_CHECKING:
@@ -195,12 +194,7 @@ def _planned(setting: Setting) -> str:
 
 def seeds_for(wanted: float, width: float, seeds: int) -> int:
     """Return how many seeds would make a t interval `wanted` wide, when `seeds` gave one that is `width` wide."""
-    spread = width / _wide(seeds)
-    return next((k for k in range(2, 10_000) if spread * _wide(k) <= wanted), 10_000)
-
-
-def _wide(seeds: int) -> float:
-    return 2 * float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) / seeds**0.5
+    return seeds_needed(wanted, width / interval_width(1.0, seeds))
 
 
 def _beyond(arm: ArmWorth, setting: Setting) -> str:
