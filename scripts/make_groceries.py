@@ -1,0 +1,103 @@
+"""Make the sample of groceries: real photographs at 48 pixels, and images of a generator that learnt from them alone.
+
+    python scripts/make_groceries.py photographs ../shared/data/grocery/real   # build/groceries/images/real/{split}/{class}/
+    gilt scan build/groceries/images --layout '{origin}/{split}/{class}' -o build/groceries/photographs.parquet
+    gilt generate train build/groceries/photographs.parquet --config scripts/groceries-flow.toml \\
+        -o build/groceries/flow.safetensors
+    gilt generate sample build/groceries/flow.safetensors -o build/groceries/made --count 100 --origin flow --guidance 2
+    python scripts/make_groceries.py add                                        # as JPEG, into build/groceries/images/flow
+    python scripts/make_groceries.py pack                                       # src/gilt/sample/groceries.tar.xz
+
+The photographs are those of the Grocery Store data set (Klasson, Zhang, Kjellström 2019; MIT licence), of its ten classes with
+the most training photographs, in its own split. Every image is cut to a square, made 48 pixels small and written with the same
+JPEG encoder, the generated ones as well: the files give nothing away but what they show.
+"""
+import argparse
+import csv
+import io
+import lzma
+import shutil
+import tarfile
+from pathlib import Path
+
+from PIL import Image
+
+CLASSES = ("Apple", "Juice", "Melon", "Milk", "Pear", "Pepper", "Potato", "Satsumas", "Tomato", "Yoghurt")
+MOST = {"train": 150, "val": 30, "test": 60}  # photographs a class; where there are more, every so-manieth is taken
+SIDE, QUALITY = 48, 85
+GENERATOR = "flow"
+HERE = Path(__file__).resolve().parent.parent
+
+
+def small(path: Path) -> Image.Image:
+    """Return the middle square of an image, SIDE pixels wide."""
+    with Image.open(path) as image:
+        image = image.convert("RGB")
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + edge, top + edge))
+
+
+def write(image: Image.Image, path: Path) -> None:
+    """Write a JPEG file, without anything but pixels in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, "JPEG", quality=QUALITY)
+
+
+def photographs(source: Path, to: Path) -> None:
+    """Write the photographs of CLASSES as `to`/real/{split}/{class}/{name}.jpg."""
+    for split, most in MOST.items():
+        for name in CLASSES:
+            files = sorted((source / split / name).glob("*.jpg"))
+            step = max(1.0, len(files) / most)
+            for i in range(min(most, len(files))):
+                file = files[int(i * step)]
+                write(small(file), to / "real" / split / name / file.name)
+
+
+def add(made: Path, to: Path) -> None:
+    """Write the generated images as JPEG files, with their manifest and the list of what the generator saw."""
+    shutil.rmtree(to / GENERATOR, ignore_errors=True)
+    with (made / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        with Image.open(made / row["path"]) as image:
+            row["path"] = str(Path(row["path"]).with_suffix(".jpg"))
+            write(image.convert("RGB"), to / GENERATOR / row["path"])
+    with (to / GENERATOR / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.copy(made / "saw.txt", to / GENERATOR / "saw.txt")
+
+
+def pack(images: Path, to: Path) -> None:
+    """Write all files as one tar.xz: in one piece, since JPEG files of this size are half headers."""
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(path for path in images.rglob("*") if path.is_file()):
+            entry = tarfile.TarInfo(path.relative_to(images).as_posix())
+            entry.size, entry.mtime, entry.mode = path.stat().st_size, 1767225600, 0o644
+            with path.open("rb") as file:
+                archive.addfile(entry, file)
+    to.write_bytes(lzma.compress(inner.getvalue(), preset=9 | lzma.PRESET_EXTREME))
+    print(f"{to}: {to.stat().st_size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["photographs", "add", "pack"])
+    parser.add_argument("source", type=Path, nargs="?", help="photographs: the data set's folder with train, val and test")
+    parser.add_argument("--work", type=Path, default=HERE / "build" / "groceries")
+    parser.add_argument("--to", type=Path, default=HERE / "src" / "gilt" / "sample" / "groceries.tar.xz")
+    args = parser.parse_args()
+    if args.stage == "photographs":
+        photographs(args.source, args.work / "images")
+    elif args.stage == "add":
+        add(args.work / "made", args.work / "images")
+    else:
+        pack(args.work / "images", args.to)
+
+
+if __name__ == "__main__":
+    main()
