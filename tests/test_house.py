@@ -81,13 +81,13 @@ def test_public_names_are_pinned():
         "Executor", "FeaturesConfig", "Finding", "Generator", "GeneratorConfig", "GiltError", "HeadConfig", "ImageError",
         "ImageTable", "LayoutError", "Metric", "MissingExtraError", "MixConfig", "ModelError", "PixelCache", "Predictions",
         "Preprocessing", "Similarity", "SimilarityConfig", "SplitCheck", "SplitConfig", "Store", "StoreError", "Study",
-        "TableError", "TrainConfig", "TrialConfig", "TrialRecord", "Tuning", "__version__", "across", "adopt",
-        "apply_split", "audit", "augment_preview", "balance", "best_sets", "class_changes", "clean", "compare",
-        "confused_pairs", "create", "evaluate", "folds", "generate", "heat_table", "image_changes", "judgement",
+        "TableError", "TrainConfig", "TranslateConfig", "TrialConfig", "TrialRecord", "Tuning", "__version__", "across",
+        "adopt", "apply_split", "audit", "augment_preview", "balance", "best_sets", "class_changes", "clean", "compare",
+        "confused_pairs", "create", "evaluate", "folds", "generate", "heat_table", "image_changes", "join", "judgement",
         "leave_one_generator_out", "list_models", "load_classifier", "load_generator", "mix", "overview", "predict",
         "presets", "published_rows", "recipes", "regrets", "report", "run_study", "save_split", "scan", "seeds_needed",
-        "show", "similarity", "similarity_page", "split", "submission", "train", "train_generator", "tune", "verify_split",
-        "worst_classes", "worth", "write_tables"])
+        "show", "similarity", "similarity_page", "split", "submission", "train", "train_generator", "translate", "tune",
+        "verify_split", "worst_classes", "worth", "write_tables"])
     for public in gilt.__all__:
         assert getattr(gilt, public) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):

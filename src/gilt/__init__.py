@@ -13,7 +13,7 @@ _HOMES = {
     "SplitConfig": "config", "MixConfig": "config", "TrainConfig": "config", "TrialConfig": "config",
     "Preprocessing": "config", "CleanConfig": "config", "BalanceConfig": "config", "HeadConfig": "training",
     "SimilarityConfig": "config", "ChooseConfig": "config", "FeaturesConfig": "config",
-    "ImageTable": "data.table", "scan": "data.scan", "split": "data.split", "mix": "engine.choose",
+    "ImageTable": "data.table", "scan": "data.scan", "join": "data.join", "split": "data.split", "mix": "engine.choose",
     "audit": "data.audit", "Audit": "data.findings", "Finding": "data.findings", "clean": "data.clean",
     "folds": "data.split", "leave_one_generator_out": "data.split", "balance": "data.balance",
     "save_split": "data.splitfile", "apply_split": "data.splitfile", "verify_split": "data.verify", "SplitCheck": "data.verify",
@@ -33,6 +33,7 @@ _HOMES = {
     "similarity": "engine.similarity", "Similarity": "evaluation.similarity", "similarity_page": "reports.similarity",
     "train_generator": "generators.training", "load_generator": "generators.generator", "Generator": "generators.generator",
     "GeneratorConfig": "generators.config", "generate": "generators.sampling",
+    "translate": "generators.translation", "TranslateConfig": "generators.config",
     "report": "reports.report", "judgement": "reports.judgement", "augment_preview": "reports.augmentations",
     "submission": "evaluation.submission", "worst_classes": "evaluation.mistakes", "confused_pairs": "evaluation.mistakes",
 }

@@ -22,9 +22,10 @@ from gilt.cli.presets import heatmap, presets
 from gilt.cli.similarity import similarity
 from gilt.cli.splits import split
 from gilt.cli.studies import demo, study
-from gilt.cli.tables import mix, scan
+from gilt.cli.tables import join, mix, scan
 from gilt.cli.text_to_image import images
 from gilt.cli.train import train
+from gilt.cli.translate import translate
 from gilt.cli.tuning import tune
 from gilt.cli.watch import watch
 from gilt.cli.worth import worth
@@ -50,7 +51,8 @@ def gilt() -> None:
 for command in (watch, presets, heatmap, compare, plan):
     study.add_command(command)
 generate.add_command(images)
-for command in (scan, show, audit, clean, split, mix, balance, models, augment, train, evaluate, predict, generate,
+generate.add_command(translate)
+for command in (scan, join, show, audit, clean, split, mix, balance, models, augment, train, evaluate, predict, generate,
                 similarity, study, worth, tune, demo):
     gilt.add_command(command)
 

@@ -1,4 +1,4 @@
-"""Commands that make tables: scan, mix."""
+"""Commands that make tables: scan, join, mix."""
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,6 +135,30 @@ def mix(table: Path, target: str, seed: int, settings: tuple[str, ...], output: 
     if (drawn := int(times(train).sum())) != len(train):
         say(f"an epoch draws {drawn:,} rows: some of the {len(train):,} train rows several times")
     say(f"wrote {output}: fingerprint {result.fingerprint}")
+
+
+@click.command(epilog="""\b
+Example:
+  gilt join photographs.parquet flow.parquet -o both.parquet""")
+@click.argument("tables", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table (Parquet) to write.")
+def join(tables: tuple[Path, ...], output: Path) -> None:
+    """Join tables of several folders into one, such as photographs of here and generated images of there.
+
+    Images are neither moved nor copied. What was made from a photograph of another of the tables is linked to it, so that it
+    follows it into its split. Splits are taken as they are: gilt split deals the rest.
+    """
+    from gilt.data.join import join as run
+    from gilt.data.table import ImageTable
+
+    if len(tables) < 2:
+        raise click.UsageError("join takes two tables or more")
+    check_output(output)
+    with warnings_shown():
+        result = run([ImageTable.load(path) for path in tables])
+    result.save(output)
+    _summary(result)
+    say(f"wrote {output}: {len(result):,} rows under {result.root}, fingerprint {result.fingerprint}")
 
 
 def _summary(table) -> None:

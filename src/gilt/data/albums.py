@@ -63,7 +63,7 @@ def beside(rows: pd.DataFrame | None, made: pd.DataFrame, tree: Tree) -> pd.Data
 
 
 def link_albums(table: ImageTable, paths: frozenset[str]) -> ImageTable:
-    """Return the table with the sources of the albums' rows (`paths`) as paths of photographs.
+    """Return the table with the sources of the albums' rows (`paths`) as paths: of photographs, or of translated images.
 
     A source is told by the SHA-256 of its content, or by a path. One that the table does not hold stays as it is: images made
     from the same photograph are known as such all the same.
@@ -72,8 +72,9 @@ def link_albums(table: ImageTable, paths: frozenset[str]) -> ImageTable:
     mine = frame["path"].isin(paths) & frame["source"].notna()
     if not mine.any():
         return table
-    real = frame[(frame["origin"] == REAL) & frame["sha256"].notna()].drop_duplicates("sha256")
-    contents = dict(zip(real["sha256"], real["path"], strict=True))
+    held = frame[frame["sha256"].notna()]
+    held = held.iloc[(held["origin"] != REAL).to_numpy().argsort(kind="stable")].drop_duplicates("sha256")  # photographs first
+    contents = dict(zip(held["sha256"], held["path"], strict=True))
     names = Names(list(frame["path"][~frame["path"].isin(paths)]))
     known = {text: _source(text, contents, names) for text in frame["source"][mine].unique()}
     lost = int(frame["source"][mine].map(known).isna().sum())

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from gilt.config import SplitConfig
-from gilt.settings import Above0, Config, Count, Part, Several, Size
+from gilt.settings import Above0, Config, Count, Names, Part, Several, Size
 
 SMALLEST, LARGEST = 28, 128  # pixels of a square image's side
 Sampler = Literal["euler", "heun", "adams"]
@@ -25,6 +25,22 @@ class SampleConfig(Config):
     steps: Annotated[int, Field(ge=1, le=1000)] = 12
     guidance: Annotated[float, Field(ge=0, le=20)] = 1.5
     sampler: Sampler = "adams"
+
+
+class TranslateConfig(Config):
+    """Which images are translated into a generator's look, how far, and how many.
+
+    `strength` of the way to noise: near 0 an image stays as it is, at 1 it counts for nothing. `classes` picks, renames or
+    merges the classes of the rows, so that the generator knows them: {"car": ["taxi"]}. `origins` are those of the rows to
+    translate, "real" or generators' names; None: all. `count` images of each class, or of the named classes, the rows used
+    equally often; None: one of each row. `sample` None: as the generator has it.
+    """
+
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.5
+    classes: dict[str, list[str]] | list[str] | None = None
+    origins: Names | None = None
+    count: Count | dict[str, Count] | None = None
+    sample: SampleConfig | None = None
 
 
 class GeneratorConfig(Config):

@@ -22,6 +22,7 @@ from gilt.generators.config import GeneratorConfig, SampleConfig
 from gilt.generators.draws import Draws
 
 Way = Callable[[torch.Tensor, float], torch.Tensor]  # (x, t) -> velocity
+Start = tuple[torch.Tensor, float]  # images (B, K, H, W) in [-1, 1], and how far they go to noise, in (0, 1]
 
 
 def unet(config: GeneratorConfig, *, classes: int, channels: int) -> nn.Module:
@@ -93,10 +94,17 @@ def velocity(network: nn.Module, x: torch.Tensor, t_B: torch.Tensor, labels_B: t
 
 @torch.inference_mode()
 def paint(network: nn.Module, noise_BN: torch.Tensor, labels_B: torch.Tensor, config: GeneratorConfig, sample: SampleConfig,
-          precision: torch.dtype) -> torch.Tensor:
-    """Return images (B, K, H, W) in [-1, 1] for noise (B, `noise_size`) and classes."""
+          precision: torch.dtype, *, start: Start | None = None) -> torch.Tensor:
+    """Return images (B, K, H, W) in [-1, 1] for noise (B, `noise_size`) and classes.
+
+    With `start`, the way begins at those images, so far along towards the noise (SDEdit, Meng and others 2022,
+    arXiv:2108.01073).
+    """
     channels = noise_BN.shape[1] // _padded(config) ** 2
-    x = fold(noise_BN.view(-1, channels, _padded(config), _padded(config)), config)
+    x, begin = fold(noise_BN.view(-1, channels, _padded(config), _padded(config)), config), 1.0
+    if start is not None:
+        images_BKHW, begin = start
+        x = torch.lerp(fold(images_BKHW, config), x, begin)
     nobody = torch.full_like(labels_B, network.config.num_class_embeds - 1)
 
     def way(x: torch.Tensor, t: float) -> torch.Tensor:
@@ -107,7 +115,7 @@ def paint(network: nn.Module, noise_BN: torch.Tensor, labels_B: torch.Tensor, co
         with_class, without = both.chunk(2)
         return torch.lerp(without, with_class, sample.guidance)
 
-    return unfold(SOLVERS[sample.sampler](way, x, sample.steps), config).clamp(-1, 1)
+    return unfold(SOLVERS[sample.sampler](way, x, sample.steps, begin), config).clamp(-1, 1)
 
 
 def noise_size(config: GeneratorConfig, channels: int) -> int:
@@ -135,35 +143,35 @@ def _padded(config: GeneratorConfig) -> int:
     return math.ceil(config.size / unit) * unit
 
 
-def euler(way: Way, x: torch.Tensor, steps: int) -> torch.Tensor:
+def euler(way: Way, x: torch.Tensor, steps: int, start: float = 1.0) -> torch.Tensor:
     """Go straight on from each point: one evaluation a step."""
-    for now, then in _times(steps):
+    for now, then in _times(steps, start):
         x = x + (then - now) * way(x, now)
     return x
 
 
-def heun(way: Way, x: torch.Tensor, steps: int) -> torch.Tensor:
+def heun(way: Way, x: torch.Tensor, steps: int, start: float = 1.0) -> torch.Tensor:
     """Go by the mean of the slopes at both ends of a step: two evaluations, but one for the last."""
-    for now, then in _times((steps + 1) // 2):
+    for now, then in _times((steps + 1) // 2, start):
         slope = way(x, now)
         guess = x + (then - now) * slope
         x = guess if then == 0 else x + (then - now) * (slope + way(guess, then)) / 2
     return x
 
 
-def adams(way: Way, x: torch.Tensor, steps: int) -> torch.Tensor:
+def adams(way: Way, x: torch.Tensor, steps: int, start: float = 1.0) -> torch.Tensor:
     """Go by the slope here and the one before (Adams-Bashforth): second order with one evaluation a step."""
     before = None
-    for now, then in _times(steps):
+    for now, then in _times(steps, start):
         slope = way(x, now)
         x = x + (then - now) * (slope if before is None else 1.5 * slope - 0.5 * before)
         before = slope
     return x
 
 
-SOLVERS: dict[str, Callable[[Way, torch.Tensor, int], torch.Tensor]] = {"euler": euler, "heun": heun, "adams": adams}
+SOLVERS: dict[str, Callable[[Way, torch.Tensor, int, float], torch.Tensor]] = {"euler": euler, "heun": heun, "adams": adams}
 
 
-def _times(steps: int) -> list[tuple[float, float]]:
-    """Return (from, to) of each step from noise (1) to the image (0)."""
-    return list(itertools.pairwise([1 - i / steps for i in range(steps + 1)]))
+def _times(steps: int, start: float) -> list[tuple[float, float]]:
+    """Return (from, to) of each step from noise (1), or where else it starts, to the image (0)."""
+    return list(itertools.pairwise([start * (1 - i / steps) for i in range(steps + 1)]))

@@ -95,15 +95,49 @@ class Generator:
         On one machine, its pixels depend on the generator, `seed`, the class, the number and `sample` only: not on the other
         images. Raises ConfigError for an unknown class.
         """
+        return self._made(wanted, None, seed, sample)
+
+    def translated(self, wanted: Sequence[tuple[str, int]], images_BSSK: np.ndarray, *, strength: float, seed: int = 0,
+                   sample: SampleConfig | None = None) -> np.ndarray:
+        """Return uint8 (B, S, S, K): each image taken `strength` (0 to 1] of the way to noise, and back as (class, number).
+
+        Near 0 the image stays as it is; at 1 it counts for nothing, and what comes is what `images` makes. On one machine, the
+        pixels depend on what those of `images` do, on the image and on `strength`. Raises ConfigError for an unknown class, a
+        GAN, a strength or a shape that does not fit.
+        """
+        self.check_translates()
+        shape = (len(wanted), self.config.size, self.config.size, self.channels)
+        if images_BSSK.shape != shape or images_BSSK.dtype != np.uint8:
+            raise ConfigError(f"the images to translate are {images_BSSK.dtype} {images_BSSK.shape}, not uint8 {shape}")
+        if not 0 < strength <= 1:
+            raise ConfigError(f"strength is {strength}: above 0 (as it was), and 1 (all anew) at most")
+        return self._made(wanted, (images_BSSK, strength), seed, sample)
+
+    def check_translates(self) -> None:
+        """Raise ConfigError for a GAN."""
+        if self.config.kind != "diffusion":
+            raise ConfigError("a GAN makes an image at one go, from noise only: it cannot start at an image. Train a generator "
+                              "that can: gilt generate train --kind diffusion")
+
+    @property
+    def at_once(self) -> int:
+        """How many images a call of the network makes, on the device where it is."""
+        return AT_ONCE.get(next(self.network.parameters()).device.type, 32)
+
+    def _made(self, wanted: Sequence[tuple[str, int]], start: tuple[np.ndarray, float] | None, seed: int,
+              sample: SampleConfig | None) -> np.ndarray:
         self.check_classes(name for name, _ in wanted)
-        device = next(self.network.parameters()).device
-        made, most = [], AT_ONCE.get(device.type, 32)
+        device, made, most = next(self.network.parameters()).device, [], self.at_once
         for first in range(0, len(wanted), most):
             part = list(wanted[first:first + most])
             full = part + part[-1:] * (most - len(part))
             noise = noise_of(seed, full, self._numbers).to(device)
             labels = torch.tensor([self.classes.index(name) for name, _ in full], device=device)
-            made.append(_pixels(self._paint(noise, labels, sample or self.config.sample))[:len(part)])
+            begin = None
+            if start is not None:
+                places = np.minimum(np.arange(first, first + most), len(wanted) - 1)
+                begin = (_signed(start[0][places]).to(device), start[1])
+            made.append(_pixels(self._paint(noise, labels, sample or self.config.sample, begin))[:len(part)])
         return np.concatenate(made) if made else np.zeros((0, self.config.size, self.config.size, self.channels), np.uint8)
 
     def check_classes(self, names: Iterable[str]) -> None:
@@ -117,10 +151,11 @@ class Generator:
     def _numbers(self) -> int:
         return diffusion.noise_size(self.config, self.channels) if self.config.kind == "diffusion" else self.config.latent
 
-    def _paint(self, noise: torch.Tensor, labels: torch.Tensor, sample: SampleConfig) -> torch.Tensor:
+    def _paint(self, noise: torch.Tensor, labels: torch.Tensor, sample: SampleConfig,
+               start: diffusion.Start | None) -> torch.Tensor:
         precision = pick_precision(self.config.precision, noise.device)
         if self.config.kind == "diffusion":
-            return diffusion.paint(self.network, noise, labels, self.config, sample, precision)
+            return diffusion.paint(self.network, noise, labels, self.config, sample, precision, start=start)
         return adversary.paint(self.network, noise, labels, precision)
 
     def save(self, path: Path | str) -> None:
@@ -156,6 +191,11 @@ def network_of(config: GeneratorConfig, *, classes: int, channels: int) -> nn.Mo
     """Return the network that makes the images, its weights drawn at random."""
     build = diffusion.unet if config.kind == "diffusion" else Painter
     return build(config, classes=classes, channels=channels)
+
+
+def _signed(images_BHWK: np.ndarray) -> torch.Tensor:
+    """Return uint8 (B, H, W, K) as float32 (B, K, H, W) in [-1, 1]."""
+    return torch.from_numpy(images_BHWK).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _pixels(images_BKHW: torch.Tensor) -> np.ndarray:

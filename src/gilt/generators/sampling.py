@@ -1,14 +1,15 @@
 """Make images with a generator: a folder that `gilt scan` reads, with what the generator saw."""
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from gilt.errors import ConfigError, StoreError
 from gilt.generators.config import SampleConfig
-from gilt.generators.generator import AT_ONCE, Generator
+from gilt.generators.generator import Generator
 from gilt.generators.manifest import Album, Made
 
 log = logging.getLogger(__name__)
@@ -32,20 +33,34 @@ def generate(generator: Generator, folder: Path | str, *, count: int | Mapping[s
     facts: dict[str, object] = {"seed": seed, "generator": generator.fingerprint}
     if generator.config.kind == "diffusion":
         facts |= {"steps": sample.steps, "guidance": sample.guidance, "sampler": sample.sampler}
-    _same(album, facts)
-    album.note_seen(generator.seen)
+    fill(album, {image: {} for image in wanted}, lambda part: generator.images(part, seed=seed, sample=sample), facts=facts,
+         seen=generator.seen, at_once=generator.at_once, progress=progress)
+    return album
+
+
+def fill(album: Album, wanted: Mapping[tuple[str, int], Mapping[str, object]],
+         paint: Callable[[list[tuple[str, int]]], np.ndarray], *, facts: Mapping[str, object], seen: Iterable[str],
+         at_once: int, progress: Callable[[Made], None] | None = None) -> None:
+    """Let `paint` make, `at_once` at a time, what the album lacks of `wanted`: (class, number) -> what only its row says.
+
+    `facts` is what every row says, `seen` the SHA-256 of what the generator was trained on.
+    Raises StoreError where the album's images were made otherwise, before anything is written.
+    """
+    _same(album, facts, {album.path(*image): told for image, told in wanted.items()})
+    album.note_seen(seen)
     missing = [image for image in wanted if not album.has(*image)]
     if len(missing) < len(wanted):
-        log.info("%d of %d images are in %s already", len(wanted) - len(missing), len(wanted), folder)
-    start, done = time.perf_counter(), 0
-    for part in _parts(generator, missing):
-        for (name, number), pixels in zip(part, generator.images(part, seed=seed, sample=sample), strict=True):
-            album.add(Image.fromarray(pixels[..., 0] if generator.mode == "L" else pixels), name, number, **facts)
-        done += len(part)
+        log.info("%d of %d images are in %s already", len(wanted) - len(missing), len(wanted), album.folder)
+    start = time.perf_counter()
+    for first in range(0, len(missing), at_once):
+        part = missing[first:first + at_once]
+        for image, pixels in zip(part, paint(part), strict=True):
+            picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+            album.add(picture, *image, **facts, **wanted[image])
+        done = first + len(part)
         if progress:
             speed = done / (time.perf_counter() - start)
             progress(Made(len(wanted) - len(missing) + done, len(wanted), speed, (len(missing) - done) / speed))
-    return album
 
 
 def _settings(generator: Generator, sample: SampleConfig | None) -> SampleConfig:
@@ -63,16 +78,10 @@ def _wanted(generator: Generator, count: int | Mapping[str, int]) -> list[tuple[
     return [(name, i) for name, number in counts.items() for i in range(number)]
 
 
-def _same(album: Album, facts: Mapping[str, object]) -> None:
-    """Raise StoreError where the album's images were made otherwise."""
-    for row in album.rows.values():
-        for name, value in facts.items():
+def _same(album: Album, facts: Mapping[str, object], told: Mapping[str, Mapping[str, object]]) -> None:
+    """Raise StoreError where the album's images were made otherwise; `told` is path -> what only that image's row says."""
+    for path, row in album.rows.items():
+        for name, value in {**facts, **told.get(path, {})}.items():
             if row[name] != str(value):
                 raise StoreError(f"{album.folder} holds images made with {name} {row[name]}, and {value} is asked for: name "
                                  "another folder, or ask for the same")
-
-
-def _parts(generator: Generator, images: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    size = AT_ONCE.get(next(generator.network.parameters()).device.type, 32)
-    for first in range(0, len(images), size):
-        yield images[first:first + size]
