@@ -77,17 +77,19 @@ def test_the_data_rooms_need_no_torch():
 
 def test_public_names_are_pinned():
     assert gilt.__all__ == sorted([
-        "Audit", "BalanceConfig", "ChooseConfig", "Classifier", "CleanConfig", "ConfigError", "Effect", "Evaluation",
-        "Executor", "FeaturesConfig", "Finding", "Generator", "GeneratorConfig", "GiltError", "HeadConfig", "ImageError",
-        "ImageTable", "LayoutError", "Metric", "MissingExtraError", "MixConfig", "ModelError", "PixelCache", "Predictions",
-        "Preprocessing", "Similarity", "SimilarityConfig", "SplitCheck", "SplitConfig", "Store", "StoreError", "Study",
-        "TableError", "TrainConfig", "TranslateConfig", "TrialConfig", "TrialRecord", "Tuning", "__version__", "across",
-        "adopt", "apply_split", "audit", "augment_preview", "balance", "best_sets", "class_changes", "clean", "compare",
-        "confused_pairs", "create", "evaluate", "folds", "generate", "heat_table", "image_changes", "join", "judgement",
-        "leave_one_generator_out", "list_models", "load_classifier", "load_generator", "mix", "overview", "predict",
-        "presets", "published_rows", "recipes", "regrets", "report", "run_study", "save_split", "scan", "seeds_needed",
-        "show", "similarity", "similarity_page", "split", "submission", "train", "train_generator", "translate", "tune",
-        "verify_split", "worst_classes", "worth", "write_tables"])
+        "Audit", "BalanceConfig", "Calibration", "ChooseConfig", "Classifier", "CleanConfig", "ConfigError", "Detection",
+        "Effect", "Evaluation", "Executor", "ExplainConfig", "Explanation", "FeaturesConfig", "Finding", "Generator",
+        "GeneratorConfig", "GiltError", "HeadConfig", "ImageError", "ImageTable", "LayoutError", "Metric", "MissingExtraError",
+        "MixConfig", "ModelError", "PixelCache", "Predictions", "Preprocessing", "Similarity", "SimilarityConfig", "SplitCheck",
+        "SplitConfig", "Store", "StoreError", "Study", "TableError", "TrainConfig", "TranslateConfig", "TrialConfig",
+        "TrialRecord", "Tuning", "__version__", "across", "adopt", "adopt_detector", "apply_split", "audit", "augment_preview",
+        "balance", "best_sets", "class_changes", "clean", "compare", "confused_pairs", "create", "decide", "detection",
+        "detection_page", "evaluate", "explain", "explanation_page", "export", "fit_calibration", "folds", "generate",
+        "heat_table", "image_changes", "join", "judgement", "known_detectors", "leave_one_generator_out", "list_models",
+        "load_classifier", "load_generator", "mix", "model_card", "overview", "p_generated", "predict", "presets",
+        "published_rows", "recipes", "regrets", "report", "run_study", "save_split", "scan", "seeds_needed", "show",
+        "similarity", "similarity_page", "split", "submission", "train", "train_generator", "translate", "tune", "verify_split",
+        "worst_classes", "worth", "write_card", "write_tables"])
     for public in gilt.__all__:
         assert getattr(gilt, public) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):

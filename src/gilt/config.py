@@ -283,13 +283,16 @@ class CleanConfig(Config):
 
 
 class Preprocessing(Config):
-    """How a file becomes pixels: decoded by Pillow, made RGB, stretched to size x size pixels.
+    """How a file becomes pixels: decoded by Pillow, made RGB, brought to size x size pixels.
 
+    `fit` stretches the whole image, or crops its middle: at its own resolution, or once its shorter side has `shortest` pixels.
     `resample` is Pillow's filter; shrinking with it averages over the whole area, so there is no aliasing.
     """
 
     size: Size
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    fit: Literal["stretch", "crop"] = "stretch"
+    shortest: Size | None = None
 
 
 class SimilarityConfig(Config):

@@ -1,4 +1,7 @@
-"""Every knob of training on one page: `TrainConfig`, the names of augmentations, and the recipes of `recipes.toml`."""
+"""Every knob of training on one page: `TrainConfig`, the names of augmentations, and the recipes of `recipes.toml`.
+
+`Calibration` is what a detector keeps of its validation.
+"""
 import functools
 import tomllib
 import typing
@@ -9,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from gilt.errors import listed, near
-from gilt.settings import Above0, Config, Names, Part, Several, Size, merge
+from gilt.settings import Above0, Config, Names, Part, Several, Share, Size, merge
 
 
 class Strength(typing.NamedTuple):
@@ -212,6 +215,27 @@ class TrainConfig(Config):
                     and self.recipe is None:  # what a recipe says of a setting that was changed counts for nothing
                 raise ValueError(f"train.{name} belongs to train.{other}={value!r}")
         return self
+
+
+class Calibration(Config):
+    """How a detector's logits become a verdict: fitted on validation images, never on those it is judged on.
+
+    Logits are divided by `temperature`, and `bias` is added to the log-odds of generated against real; an image is called
+    generated where the probability that comes of it is `threshold` or more.
+    `rule` says how the threshold was chosen, `n` and `n_real` on how many images of `seen_split`; `accuracy`,
+    `balanced_accuracy` and `false_positive_rate` are what it came to on these, which flatters it a little.
+    """
+
+    temperature: Above0
+    bias: typing.Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    threshold: Share
+    rule: str
+    n: Size
+    n_real: Size
+    seen_split: str = "val"
+    accuracy: Share
+    balanced_accuracy: Share
+    false_positive_rate: Share
 
 
 def _held(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,18 @@ import sys
 import click
 
 from gilt import __version__
+from gilt.cli.adopt import adopt, export
 from gilt.cli.audit import audit
 from gilt.cli.augment import augment
 from gilt.cli.balance import balance
+from gilt.cli.card import card
 from gilt.cli.clean import clean
 from gilt.cli.compare import compare, plan
+from gilt.cli.explain import explain
 from gilt.cli.generate import generate
-from gilt.cli.judge import evaluate, predict
+from gilt.cli.judge import evaluate
 from gilt.cli.look import show
+from gilt.cli.predict import predict
 from gilt.cli.presets import heatmap, presets
 from gilt.cli.similarity import similarity
 from gilt.cli.splits import split
@@ -52,8 +56,8 @@ for command in (watch, presets, heatmap, compare, plan):
     study.add_command(command)
 generate.add_command(images)
 generate.add_command(translate)
-for command in (scan, join, show, audit, clean, split, mix, balance, models, augment, train, evaluate, predict, generate,
-                similarity, study, worth, tune, demo):
+for command in (scan, join, show, audit, clean, split, mix, balance, models, adopt, augment, train, evaluate, predict, explain,
+                card, export, generate, similarity, study, worth, tune, demo):
     gilt.add_command(command)
 
 

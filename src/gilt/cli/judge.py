@@ -1,26 +1,28 @@
-"""Commands that use a classifier: evaluate, predict."""
+"""The command evaluate: a classifier judged on a table."""
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gilt.cli.show import bar, check_output, print_table, say, warnings_shown
+from gilt.cli.detector import CHOSEN, print_detection, shortcut_lines, trained_lines
+from gilt.cli.show import bar, check_outputs, print_table, say, warnings_shown
 
 if TYPE_CHECKING:
+    from gilt.data.table import ImageTable
     from gilt.evaluation.evaluate import Evaluation
     from gilt.evaluation.metrics import Metric
     from gilt.evaluation.predictions import Predictions
     from gilt.models.classifier import Classifier
 
 MATRIX, CLASSES, WORST, BEST, PAIRS = 12, 20, 10, 5, 10  # classes printed as a matrix, as a whole table; rows of short ones
-NAMINGS = ("stem", "file", "path")
 
 
 @click.command(epilog="""\b
 Example:
   gilt evaluate groceries.safetensors groceries.parquet --html judged.html
+  gilt evaluate detector.safetensors groceries.parquet --by camera --html judged.html
   gilt evaluate detector.safetensors groceries.parquet --split val --json""")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("table", type=click.Path(path_type=Path))
@@ -30,141 +32,115 @@ Example:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the predictions (Parquet).")
 @click.option("--html", type=click.Path(path_type=Path),
               help="Also write a page: confusion matrix, classes, mistakes in pictures; it opens offline.")
-@click.option("--all", "every", is_flag=True, help="List every class, not only the best and worst.")
+@click.option("--by", metavar="COLUMN", help="Of a detector: count false positives by this column (default: a collection, a "
+              "camera, or the folders of the real images).")
+@click.option("--all", "every", is_flag=True, help="List every class or source, not only the best and worst.")
 @click.option("--json", "as_json", is_flag=True,
               help="Print JSON: metrics by name, each value, low, high, n; then by (class, origin), confusion, classes, "
-                   "target, left_out, worst (classes) and confused (pairs of classes).")
-def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Path | None, html: Path | None, every: bool,
-             as_json: bool) -> None:
+                   "target, left_out, worst (classes) and confused (pairs of classes); of a detector also detection, "
+                   "shortcuts and trained_shortcuts.")
+def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Path | None, html: Path | None,
+             by: str | None, every: bool, as_json: bool) -> None:
     """Judge a classifier on a table: metrics with 95 % intervals and n, by class and by origin.
 
     For target `class`, only photographs are judged. A class merged at training (Fruit = Apple, ...) is merged here too.
+    A detector is judged at the threshold that it brought along, by generator and by source of the real images; what gives the
+    origin away without a pixel stands on top.
     """
+    from gilt.data.sources import real_sources
     from gilt.data.table import ImageTable
     from gilt.engine.judge import judged_rows
     from gilt.engine.predict import predict as run
     from gilt.evaluation.evaluate import evaluate as judge
-    from gilt.evaluation.mistakes import mistakes_json
     from gilt.models.classifier import load_classifier
     from gilt.models.device import pick_device
 
-    _check_outputs([output, html], inputs=[model, table])
+    check_outputs([output, html], inputs=[model, table])
     classifier = load_classifier(model, device=pick_device())
+    detects = _detects(classifier)
+    if by and not detects:
+        raise click.UsageError(f"--by counts a detector's false positives, and the target of {model} is {classifier.target!r}")
     with warnings_shown(), bar("predicting") as progress:
-        rows = judged_rows(classifier, ImageTable.load(table, root=root), part)
+        whole = ImageTable.load(table, root=root)
+        rows = judged_rows(classifier, whole, part)
+        sources = real_sources(rows, by) if detects else None
         predictions = run(classifier, rows, progress=progress)
     if output:
         predictions.save(output)
         say(f"wrote {output}: {len(predictions):,} predictions")
     evaluation = judge(predictions)
-    if as_json:
-        values = evaluation.as_json()
-        click.echo(json.dumps(values.pop("metrics") | values | mistakes_json(evaluation), indent=1))
+    said = f"{'' if part == 'all' else part + ' '}images of {table.name}"
+    own = whole.fingerprint == classifier.provenance.get("source_table")
+    wanted = _Wanted(said, model.name, html, sources, own and part != "test", every, as_json)
+    (_judge_detector if detects else _judge_classes)(classifier, rows, predictions, evaluation, wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a user wants to see, and where a detector's real images come from."""
+
+    said: str
+    name: str
+    html: Path | None
+    sources: tuple[str, list[str | None]] | None
+    chosen_by: bool  # the rows judged had a part in the training: they chose its threshold, or more
+    every: bool
+    as_json: bool
+
+
+def _detects(classifier: "Classifier") -> bool:
+    from gilt.config import REAL
+
+    return classifier.target == "origin" and REAL in classifier.classes
+
+
+def _values(evaluation: "Evaluation") -> dict[str, Any]:
+    from gilt.evaluation.mistakes import mistakes_json
+
+    values = evaluation.as_json()
+    return values.pop("metrics") | values | mistakes_json(evaluation)
+
+
+def _judge_classes(classifier: "Classifier", rows: "ImageTable", predictions: "Predictions", evaluation: "Evaluation",
+                   wanted: _Wanted) -> None:
+    """Print or write what a classifier of classes is worth."""
+    if wanted.as_json:
+        click.echo(json.dumps(_values(evaluation), indent=1))
     else:
-        _print_evaluation(evaluation, every)
-    if html:
+        _print_evaluation(evaluation, wanted.every)
+    if wanted.html:
         from gilt.reports.judgement import judgement
 
-        said = f"{'' if part == 'all' else part + ' '}images of {table.name}"
         with warnings_shown():
-            judgement(predictions, to=html, root=rows.root, rows=said, name=model.name, about=_about(classifier))
-        say(f"wrote {html}")
+            judgement(predictions, to=wanted.html, root=rows.root, rows=wanted.said, name=wanted.name, about=_about(classifier))
+        say(f"wrote {wanted.html}")
 
 
-@click.command(epilog="""\b
-Example:
-  gilt predict detector.safetensors inbox/ photo.jpg -o out.csv
-  gilt predict birds.safetensors inbox/ --top 5
-  gilt predict birds.safetensors test/ --submission out.csv --sample sample_submission.csv""")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The CSV to write (default: print it).")
-@click.option("--top", type=click.IntRange(min=1), metavar="K",
-              help="Columns label_1, p_1 ... of the K likeliest classes instead of one a class.")
-@click.option("--submission", type=click.Path(path_type=Path), help="A competition's file to write: an image and its class.")
-@click.option("--columns", metavar="IMAGE,CLASS", help="Its two columns' names (default: the sample's, else id,label).")
-@click.option("--name", type=click.Choice(NAMINGS), help="What it calls an image (default: what fits the sample, else file).")
-@click.option("--sample", type=click.Path(path_type=Path), help="A sample submission: which images, in which order.")
-def predict(model: Path, paths: tuple[Path, ...], output: Path | None, top: int | None, submission: Path | None,
-            columns: str | None, name: Any, sample: Path | None) -> None:
-    """Say what images show: path, label, p_<class> ..., error.
+def _judge_detector(classifier: "Classifier", rows: "ImageTable", predictions: "Predictions", evaluation: "Evaluation",
+                    wanted: _Wanted) -> None:
+    """Print or write what a detector is worth, the shortcuts on top."""
+    from gilt.data.audit import origin_shortcuts
+    from gilt.evaluation.detection import detection
 
-    PATHS are files and folders. An unreadable image keeps its line, with the reason under `error`; in a submission it gets
-    the class of most training images, and is named on standard error.
-    """
-    from gilt.engine.predict import predict as run
-    from gilt.evaluation.submission import read_sample
-    from gilt.evaluation.submission import submission as fill
-    from gilt.models.classifier import load_classifier
-    from gilt.models.device import pick_device
-
-    _check_outputs([output, submission], inputs=[model, *paths, *([sample] if sample else [])])
-    named = _columns(submission, columns, name, sample)
-    for path in paths:
-        if path.suffix == ".parquet":
-            raise click.UsageError(f"{path} is a table: gilt evaluate judges on one; gilt predict takes images and folders")
-    classifier = load_classifier(model, device=pick_device())
-    _check_top(top, len(classifier.classes))
-    if sample:
-        read_sample(sample)  # before any work
-    with warnings_shown(), bar("predicting") as progress:
-        predictions = run(classifier, list(paths), progress=progress)
-    if output or not submission:
-        _write_predictions(predictions, output, top)
-    if submission:
-        with warnings_shown():
-            filled = fill(predictions, columns=named, name=name, sample=sample, stand_in=most_trained(classifier))
-        filled.save(submission)
-        say(f"wrote {submission}: {len(filled.lines):,} images, columns {', '.join(filled.columns)}")
-
-
-def _check_outputs(outputs: Sequence[Path | None], *, inputs: Sequence[Path]) -> None:
-    """Raise, before any work is done, where a file cannot be written, or is one that is read."""
-    for output in filter(None, outputs):
-        check_output(output)
-        for path in inputs:
-            if output.resolve() == path.resolve():
-                raise click.UsageError(f"{output} is read by this command: name another file to write")
-
-
-def _columns(submission: Path | None, columns: str | None, name: str | None, sample: Path | None) -> tuple[str, str] | None:
-    """Return the two names that --columns gives. Raises UsageError for others, and for options without --submission."""
-    for option, value in (("--columns", columns), ("--name", name), ("--sample", sample)):
-        if value and not submission:
-            raise click.UsageError(f"{option} belongs to --submission FILE")
-    if columns is None:
-        return None
-    names = tuple(part.strip() for part in columns.split(","))
-    if len(names) != 2 or not all(names) or names[0] == names[1]:
-        raise click.UsageError(f"--columns takes two names, as in --columns Image,Class, not {columns!r}")
-    return names
-
-
-def _check_top(top: int | None, classes: int) -> None:
-    if top is not None and top > classes:
-        raise click.UsageError(f"--top {top}: the classifier knows {classes} classes")
-
-
-def most_trained(classifier: "Classifier") -> str | None:
-    """Return the class of most training images, or None where the classifier does not say."""
-    counts = classifier.provenance.get("n_by_class") or {}
-    known = [name for name in classifier.classes if name in counts]
-    return max(known, key=lambda name: counts[name]) if known else None
-
-
-def _write_predictions(predictions: "Predictions", output: Path | None, top: int | None) -> None:
-    from gilt.files import write_text
-
-    frame = predictions.top(top) if top else predictions.frame
-    text = frame.to_csv(index=False, float_format="%.6f")
-    bad = int((~predictions.readable).sum())
-    if output:
-        write_text(output, text)
-        say(f"wrote {output}: {len(predictions):,} images{f', {bad:,} of them unreadable' if bad else ''}")
+    found = detection(predictions, sources=wanted.sources)
+    shortcuts, skipped = origin_shortcuts(rows)
+    warnings = [*shortcut_lines(shortcuts, skipped), *trained_lines(classifier), *([CHOSEN] if wanted.chosen_by else [])]
+    if wanted.as_json:
+        values = _values(evaluation) | {"detection": found.as_json(), "shortcuts": [one.as_json() for one in shortcuts],
+                   "trained_shortcuts": classifier.provenance.get("shortcuts", [])}
+        click.echo(json.dumps(values, indent=1))
     else:
-        click.echo(text, nl=False)
-        if bad:
-            say(f"{bad:,} of {len(predictions):,} images are unreadable")
+        print_detection(found, warnings, every=wanted.every)
+        if len(evaluation.classes) > 2:
+            click.echo("\nas one of several origins")
+            _print_evaluation(evaluation, wanted.every)
+    if wanted.html:
+        from gilt.reports.detection import detection_page
+
+        with warnings_shown():
+            detection_page(found, predictions, to=wanted.html, root=rows.root, name=wanted.name,
+                           about={"judged on": wanted.said} | _about(classifier), warnings=warnings)
+        say(f"wrote {wanted.html}")
 
 
 def _about(classifier: "Classifier") -> dict[str, str]:

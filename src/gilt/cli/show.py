@@ -42,6 +42,15 @@ def check_output(path: Path) -> None:
         raise click.UsageError(f"{folder} {why}: name a file elsewhere")
 
 
+def check_outputs(outputs: Sequence[Path | None], *, inputs: Sequence[Path]) -> None:
+    """Raise, before any work is done, where a file cannot be written, or is one that is read."""
+    for output in filter(None, outputs):
+        check_output(output)
+        for path in inputs:
+            if output.resolve() == path.resolve():
+                raise click.UsageError(f"{output} is read by this command: name another file to write")
+
+
 def say(text: str) -> None:
     """Write a line for the user to standard error, where it does not mix with results."""
     click.echo(text, err=True)

@@ -8,6 +8,7 @@ import click
 from gilt.cli.show import SEED, TrainLine, check_output, say, settings_option, warnings_shown
 
 if TYPE_CHECKING:
+    from gilt.data.table import ImageTable
     from gilt.engine.train import Epoch
 
 WIDTH = 100
@@ -82,7 +83,7 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
         whole = ImageTable.load(table, root=root)
         dealt, rows = prepare(whole, trial, seed=seed)
         rows.check_files()
-        kept = part.exists()
+        kept, looked = part.exists(), _shortcuts(rows) if trial.target == "origin" else {}
 
         def tell(_epoch: "Epoch") -> None:
             nonlocal kept
@@ -97,9 +98,20 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
             if part.exists():
                 say(f"\nthe training so far is in {part}: the same command goes on from there")
             raise
-    classifier.provenance |= memory(whole, rows, trial)
+    classifier.provenance |= memory(whole, rows, trial) | looked
     classifier.save(output)
     say(_result(classifier, output))
+
+
+def _shortcuts(rows: "ImageTable") -> dict[str, Any]:
+    """Tell, before a detector is trained, what gives the origin away without a pixel; return it for the provenance."""
+    from gilt.cli.detector import shortcut_lines
+    from gilt.data.audit import origin_shortcuts
+
+    found, skipped = origin_shortcuts(rows.where(split=("train", "val")))
+    for line in shortcut_lines(found, skipped):
+        say(line)
+    return {"shortcuts": [{"severity": one.severity, "score": round(one.score, 4), "meaning": one.meaning} for one in found]}
 
 
 def _result(classifier, output: Path) -> str:
@@ -110,8 +122,14 @@ def _result(classifier, output: Path) -> str:
     kept = history[known.get("kept_epoch", len(history)) - 1]
     val = "no val rows" if kept["val_accuracy"] is None else f"val accuracy {kept['val_accuracy']:.3f}"
     if "head" in known:
-        return f"wrote {output}: {classifier!r}; {val} (n = {known['n_val']}), the head fitted at one go"
+        return (f"wrote {output}: {classifier!r}; {val} (n = {known['n_val']}), the head fitted at one go"
+                f"{_threshold(classifier)}")
     epochs = counted(len(history), "epoch")
     ended = f"after {epochs}" if len(history) == kept["epoch"] else f"in epoch {kept['epoch']} of {len(history)}"
     why = f"; stopped: {known['stopped']}" if known.get("stopped", "").startswith("no better") else ""
-    return f"wrote {output}: {classifier!r}; {val} (n = {known['n_val']}) {ended}{why}"
+    return f"wrote {output}: {classifier!r}; {val} (n = {known['n_val']}) {ended}{why}{_threshold(classifier)}"
+
+
+def _threshold(classifier) -> str:
+    found = classifier.calibration
+    return f"; threshold {found.threshold:.3f} ({found.rule}), temperature {found.temperature:.2f}" if found else ""

@@ -164,6 +164,8 @@ def _takes(schema: dict[str, Any]) -> str:
         return ", ".join(schema["enum"])
     if schema.get("type") == "boolean":
         return "true, false"
+    if schema.get("type") == "array":
+        return f"{schema['minItems']} numbers"
     low, high, below = schema.get("minimum"), schema.get("maximum"), schema.get("exclusiveMaximum")
     kind = "whole numbers, " if schema.get("type") == "integer" else ""
     end = f" to {high}" if high is not None else f" to less than {below}" if below is not None else " or more"

@@ -39,6 +39,7 @@ MOST_PIXELS = 89_478_485  # Pillow's own line between a large photograph and a d
 MOST_SCANS = 100  # of a JPEG: progressive ones have about ten; each is a walk over all pixels
 STRIP = 512  # rows that transparency is taken off at a time
 LARGE = 4_000_000  # pixels from which an image waits for room in memory
+LONGEST = 8  # times the shorter side: of longer images the ends are cut off before the middle is resized
 _SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker, but for those that stand between the pixels' bits
 _filters = threading.Lock()
 Progress = Callable[[int, int], None]
@@ -148,8 +149,28 @@ _room = _Room(2 * MOST_PIXELS)
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Return a Pillow image as RGB of the right size; transparency is laid on white, 16 bits are scaled to 8."""
     image = plain_rgb(image)
+    if preprocessing.fit == "crop":
+        return _middle(image, preprocessing)
     size = (preprocessing.size, preprocessing.size)
     return image if image.size == size else image.resize(size, Image.Resampling[preprocessing.resample.upper()])
+
+
+def _middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Return the middle of an RGB image, once its shorter side has the pixels asked for; a smaller one is mirrored outwards."""
+    size, most = preprocessing.size, LONGEST * min(image.size)
+    if preprocessing.shortest and max(image.size) > most:  # one pixel by a million would become a very large image
+        left, top = (max(0, (side - most) // 2) for side in image.size)
+        image = image.crop((left, top, image.width - left, image.height - top))
+    if preprocessing.shortest and min(image.size) != preprocessing.shortest:
+        scale = preprocessing.shortest / min(image.size)
+        new = tuple(max(1, round(side * scale)) for side in image.size)
+        image = image.resize(new, Image.Resampling[preprocessing.resample.upper()])
+    short = [max(0, size - side) for side in (image.height, image.width)]
+    if any(short):
+        pad = [(n // 2, n - n // 2) for n in short]
+        image = Image.fromarray(np.pad(np.asarray(image), [*pad, (0, 0)], mode="symmetric"))
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
 def plain_rgb(image: Image.Image) -> Image.Image:
@@ -206,7 +227,9 @@ def _in_reading_order(missing: dict[str, Path]) -> dict[str, Path]:
 
 
 def _key(preprocessing: Preprocessing) -> str:
-    return f"{preprocessing.size}x{preprocessing.size}-{fingerprint(preprocessing.model_dump() | {'version': 1})[:8]}"
+    said = {"size": preprocessing.size, "resample": preprocessing.resample}  # what was always said, and what is unusual
+    known = said | preprocessing.model_dump(exclude_defaults=True) | {"version": 1}
+    return f"{preprocessing.size}x{preprocessing.size}-{fingerprint(known)[:8]}"
 
 
 class _Pack:

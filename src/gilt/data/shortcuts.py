@@ -3,7 +3,7 @@
 Each group of facts is given to a small random forest, judged by cross-validation: AUROC 0.5 is chance, 1 gives everything
 away. Near-duplicates stay in one fold, so that the forest cannot remember a picture.
 """
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ PIXELS = {"mean colour": ("red", "green", "blue"), "light": ("brightness", "cont
           "sharpness": ("sharpness", "flat"), "finest detail": ("detail",)}
 
 
-def shortcuts(evidence: Evidence) -> list[Finding]:
+def shortcuts(evidence: Evidence, targets: Sequence[str] = ("origin", "class")) -> list[Finding]:
     """Measure how well metadata tell the origin, and the class, without any pixel.
 
     A detector shown JPEG photographs and PNG generations learns the codec (Grommelt et al. 2024, arXiv:2403.17608).
     """
     findings = []
-    for target in ("origin", "class"):
+    for target in targets:
         labels = _labels(evidence, target)
         if labels is None:
             continue

@@ -60,6 +60,7 @@ def predict(classifier: Classifier, source: ImageTable | Path | str | Sequence[P
         logits, errors = _streamed(classifier, paths, batch_size, progress)
     return Predictions(
         path=names, classes=tuple(classifier.classes), target=classifier.target, logits=logits, error=errors,
+        calibration=classifier.calibration,
         origin=list(table.frame["origin"]) if table is not None else [None] * len(names),
         class_=list(table.frame["class"]) if table is not None else [None] * len(names))
 

@@ -24,7 +24,9 @@ from gilt.engine.groups import check_layers
 from gilt.engine.learner import Learner, measure
 from gilt.engine.material import Material, check_monitor, outputs_of
 from gilt.engine.optim import penalised
+from gilt.engine.predict import predict
 from gilt.errors import MissingExtraError
+from gilt.evaluation.calibration import ENOUGH, fit_calibration
 from gilt.files import fingerprint
 from gilt.models.classifier import Classifier
 from gilt.models.device import keep_freed_memory, machine, pick_device, pick_precision, seed_everything, threads
@@ -86,8 +88,9 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
         "gilt": gilt.__version__, "seed": seed, "train": config.model_dump(mode="json"), "table": table.usable.fingerprint,
         "n_real": len(rows["train"].real), "n_generated": len(rows["train"].generated), "n_drawn": len(batches["train"]),
         "n_val": len(rows["val"]), **notes, **origin, "machine": machine(device, precision)}
-    return Classifier(network.eval(), config.model, material.classes, config.target, material.preprocessing, material.outputs,
-                      config.dropout, config.arguments, [asdict(epoch) for epoch in history], provenance)
+    trained = Classifier(network.eval(), config.model, material.classes, config.target, material.preprocessing,
+                         material.outputs, config.dropout, config.arguments, [asdict(epoch) for epoch in history], provenance)
+    return _calibrated(trained, rows["val"], cache or default_cache())
 
 
 def rehearse(config: TrainConfig, classes: int, *, n_val: int | None = None) -> None:
@@ -143,6 +146,17 @@ def _fit(network: nn.Module, batches: dict[str, Batches], material: Material, co
     found = {split: measure(head, held, config.batch_size, torch.float32) for split, held in batches.items()}
     epoch = Epoch(1, *found["train"], *found.get("val", (None, None)), seconds, len(rows) / seconds)
     return [epoch], {**notes, "train_seconds": round(seconds, 3)}
+
+
+def _calibrated(trained: Classifier, val: ImageTable, cache: PixelCache) -> Classifier:
+    """Give a detector its temperature and threshold, or say in its provenance why it has none."""
+    if trained.target == "origin":
+        # val only: a threshold fitted on test would leak
+        trained.calibration = fit_calibration(predict(trained, val, cache=cache)) if len(val) else None
+        if trained.calibration is None:
+            trained.provenance["no_threshold"] = (f"{len(val.real)} real and {len(val.generated)} generated validation images: "
+                                                  f"{ENOUGH} of each are needed")
+    return trained
 
 
 def _key(material: Material, config: TrainConfig, origin: dict[str, str], seed: int, computer: dict[str, Any]) -> str:

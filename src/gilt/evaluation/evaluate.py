@@ -7,6 +7,8 @@ import numpy as np
 
 from gilt.config import GENERATED, REAL
 from gilt.errors import TableError, listed
+from gilt.evaluation.calibration import p_generated
+from gilt.evaluation.detection import study_metrics
 from gilt.evaluation.metrics import Metric, confusion, measure, ranked, right
 from gilt.evaluation.predictions import Predictions
 
@@ -49,6 +51,8 @@ def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin"
                          f"({listed(predictions.classes)})")
     labels, probabilities = labels[known], predictions.probabilities[known]
     overall, by_class = measure(labels, probabilities)
+    detector = predictions.target == "origin" and REAL in predictions.classes
+    scores = p_generated(predictions)[known] if detector else probabilities[:, 1]
     columns = {"class": predictions.class_, "origin": predictions.origin}
     groups: dict[str, dict[str, dict[str, Metric]]] = {}
     for name in by:
@@ -57,20 +61,22 @@ def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin"
             found = dict(zip(predictions.classes, by_class, strict=True))
             groups[name] = {value: found[value] for value in sorted(set(values))}
         elif name == predictions.target:
-            groups[name] = {value: _origin(values, value, labels, probabilities) for value in sorted(set(values))}
+            groups[name] = {value: _origin(values, value, (labels, probabilities), scores) for value in sorted(set(values))}
         else:
             groups[name] = {value: overall if (values == value).all() else
                             measure(labels[values == value], probabilities[values == value])[0]
                             for value in sorted(set(values))}
+    if detector:
+        overall = overall | study_metrics(predictions)
     return Evaluation(overall, groups, confusion(labels, probabilities.argmax(1), len(predictions.classes)),
                       predictions.classes, predictions.target, {k: v for k, v in left_out.items() if v})
 
 
-def _origin(origins: np.ndarray, origin: str, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Metric]:
-    """Return one origin's accuracy and loss, and how well a generator's images are ranked above the real ones."""
-    own, real = origins == origin, origins == REAL
+def _origin(origins: np.ndarray, origin: str, said: tuple[np.ndarray, np.ndarray], scores: np.ndarray) -> dict[str, Metric]:
+    """Return one origin's accuracy and loss, and how well a generator's images are ranked above the real ones by `scores`."""
+    (labels, probabilities), own, real = said, origins == origin, origins == REAL
     found = right(labels[own], probabilities[own])
     if origin == REAL or not real.any():
         return found
     pair = own | real
-    return found | ranked(own[pair], probabilities[pair, 1])
+    return found | ranked(own[pair], scores[pair])

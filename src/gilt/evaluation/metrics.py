@@ -4,7 +4,8 @@ Shapes: N images, C classes, R resamples. For two classes, precision, recall, F1
 the second one (`generated`, for a detector); for more, the unweighted mean over the classes that the images show (macro, one
 against the rest). For classes of very different size: macro F1 and balanced accuracy (the mean recall) are such means however
 many classes there are, and minority F1 is that of the rarer of two classes; weighted F1 counts a class by its images. Top-k
-accuracy, with more than k classes, is the part of the images whose class is among the k likeliest.
+accuracy, with more than k classes, is the part of the images whose class is among the k likeliest. Those of detectors
+alone (DETECTED) are in `gilt.evaluation.detection`.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,13 @@ DECIDED = ("precision", "recall", "f1")  # by the likeliest class
 RANKED = ("auroc", "average_precision")  # by the probabilities' order
 EVEN = ("macro_f1", "balanced_accuracy")  # every class counts alike
 TOP = {f"top{k}_accuracy": k for k in (3, 5)}
-NAMES = ("accuracy", "loss", *DECIDED, *RANKED, *EVEN, "weighted_f1", "minority_f1", *TOP)
-_SPOKEN = {"f1": "F1", "auroc": "AUROC", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "minority_f1": "minority F1"} | {
+DETECTED = ("eer", "tpr_at_1_fpr", "tpr_at_5_fpr", "brier", "ece", "validated_accuracy", "false_positive_rate")  # a detector's
+NAMES = ("accuracy", "loss", *DECIDED, *RANKED, *EVEN, "weighted_f1", "minority_f1", *TOP, *DETECTED)
+LESS = ("loss", "eer", "brier", "ece", "false_positive_rate")  # the metrics of which less is better
+_SPOKEN = {"f1": "F1", "auroc": "AUROC", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "minority_f1": "minority F1",
+           "eer": "equal error rate", "tpr_at_1_fpr": "TPR at 1 % FPR", "tpr_at_5_fpr": "TPR at 5 % FPR",
+           "brier": "Brier score", "ece": "calibration error (ECE)", "accuracy_at_half": "accuracy at an uncalibrated 0.5",
+           "validated_accuracy": "accuracy at the validated threshold", "false_positive_rate": "false-positive rate"} | {
     name: f"top-{k} accuracy" for name, k in TOP.items()}
 
 

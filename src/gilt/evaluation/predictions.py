@@ -15,13 +15,15 @@ import pyarrow.parquet as pq
 from gilt.config import GENERATED, REAL
 from gilt.errors import StoreError, TableError, listed
 from gilt.files import atomic_path
+from gilt.training import Calibration
 
 
 @dataclass(frozen=True)
 class Predictions:
     """One prediction an image: its path, origin and class (None where unknown), logits_NC, and an error or None.
 
-    `classes` names the logits' columns; `target` is `class` or `origin`. An unreadable image has NaN logits.
+    `classes` names the logits' columns; `target` is `class` or `origin`. An unreadable image has NaN logits. `calibration` is
+    the detector's own, fitted on its validation images; None where it has none.
     """
 
     path: Sequence[str]
@@ -31,6 +33,7 @@ class Predictions:
     error: Sequence[str | None]
     classes: tuple[str, ...]
     target: str
+    calibration: Calibration | None = None
 
     def __len__(self) -> int:
         return len(self.path)
@@ -43,8 +46,11 @@ class Predictions:
 
     @property
     def labels(self) -> np.ndarray:
-        """Int64 (N,): the true target's place in `classes`, or -1 where it is unknown to the classifier."""
-        names = self.class_ if self.target == "class" else [
+        """Int64 (N,): the true target's place in `classes`, or -1 where it is unknown to the classifier.
+
+        For target `origin`: real or generated; of a detector whose classes are generators' names, the generator.
+        """
+        names = self.class_ if self.target == "class" else self.origin if GENERATED not in self.classes else [
             None if origin is None else REAL if origin == REAL else GENERATED for origin in self.origin]
         place = {name: i for i, name in enumerate(self.classes)}
         return np.array([place.get(name, -1) for name in names], np.int64)
@@ -84,7 +90,8 @@ class Predictions:
         columns = {"path": pa.array(self.path, pa.string()), "origin": pa.array(self.origin, pa.string()),
                    "class": pa.array(self.class_, pa.string()), "error": pa.array(self.error, pa.string())}
         columns |= {f"logit_{name}": pa.array(self.logits[:, i], pa.float32()) for i, name in enumerate(self.classes)}
-        notes = {"classes": list(self.classes), "target": self.target}
+        notes = {"classes": list(self.classes), "target": self.target,
+                 **({"calibration": self.calibration.model_dump()} if self.calibration else {})}
         table = pa.table(columns).replace_schema_metadata({"gilt predictions": json.dumps(notes)})
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary)
@@ -95,8 +102,9 @@ class Predictions:
         try:
             table = pq.read_table(path)
             notes = json.loads(table.schema.metadata[b"gilt predictions"])
+            calibration = Calibration(**notes["calibration"]) if "calibration" in notes else None
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path} holds no predictions: {error}") from None
         logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in notes["classes"]])
         return cls(table["path"].to_pylist(), table["origin"].to_pylist(), table["class"].to_pylist(), logits,
-                   table["error"].to_pylist(), tuple(notes["classes"]), notes["target"])
+                   table["error"].to_pylist(), tuple(notes["classes"]), notes["target"], calibration)

@@ -21,6 +21,7 @@ from gilt.errors import MissingExtraError, ModelError, near
 from gilt.models.layers import DEVIATION, MEAN, Normalise
 from gilt.models.registry import ModelEntry
 
+Colours = tuple[float, float, float]
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -109,7 +110,8 @@ def _timm_entry(name: str) -> ModelEntry:
     own = config.input_size[1] if config else 224
     mean, deviation = (config.mean, config.std) if config else (MEAN, DEVIATION)
 
-    def build(outputs: int, input_size: int, dropout: float | None = None) -> nn.Module:
+    def build(outputs: int, input_size: int, dropout: float | None = None, mean: Colours = mean,
+              deviation: Colours = deviation) -> nn.Module:
         settings = {"num_classes": outputs, "drop_rate": dropout or 0.0}
         with _sizes_refused():
             try:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 State = dict[str, torch.Tensor]
 _DIGITS = re.compile(r"-([0-9a-f]{8,64})\.(?:pth?|th|bin|safetensors)(?:\.tar)?$")  # torchvision's names: -b0353104.pth
 _DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
-_WRAPPERS = ("", "module.", "model.", "backbone.", "encoder.")  # that a name may begin with, and ours does not
+_WRAPPERS = ("", "module.", "model.", "backbone.", "encoder.", "vit.")  # that a name may begin with, and ours does not
 
 
 def load_weights(network: nn.Module, weights: Path | str, *, model: str = "", whole: bool = False) -> str:

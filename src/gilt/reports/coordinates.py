@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.reports.plots import BLUE, GOLD, GREY, svg
 from gilt.studies.outcome import Outcome, Searched
 from gilt.studies.space import Dimension, spelled, written
@@ -24,7 +24,7 @@ def history_picture(found: Outcome) -> str:
     axis = figure.subplots()
     done = [(trial.number, scaled(found.metric, trial.value(found.metric))) for trial in found.trials
             if trial.value(found.metric) is not None]
-    best = (np.minimum if found.metric == "loss" else np.maximum).accumulate([value for _, value in done])
+    best = (np.minimum if found.metric in LESS else np.maximum).accumulate([value for _, value in done])
     axis.step([number for number, _ in done], best, where="post", color=GOLD, lw=2, label="best so far")
     axis.plot([number for number, _ in done], [value for _, value in done], "o", color=BLUE, ms=4, label="finished")
     if curve := _curve(found.metric):
@@ -66,7 +66,7 @@ def parallel_picture(found: Outcome, names: Mapping[str, str]) -> str:
             axis.plot(range(len(heights)), heights, color=GREY, lw=0.7, alpha=0.5, zorder=1)
         else:
             height = float(scale(scaled(found.metric, value)))
-            good = 1 - height if found.metric == "loss" else height
+            good = 1 - height if found.metric in LESS else height
             axis.plot(range(len(heights) + 1), [*heights, height], color=colours(0.88 * good), lw=1.4, alpha=0.85, zorder=2)
     for place, (_, dimension) in enumerate(dimensions):
         _draw_axis(axis, place, *_ticks(dimension), absent=bool(dimension.when))
@@ -129,7 +129,7 @@ def _curve(metric: str) -> str | None:
 def _rank(trial: Searched, metric: str) -> float:
     """Return where a trial's line lies in the stack: the best on top."""
     value = trial.value(metric)
-    return -math.inf if value is None else -value if metric == "loss" else value
+    return -math.inf if value is None else -value if metric in LESS else value
 
 
 def _place(dimension: Dimension, value: Any, number: int) -> float:

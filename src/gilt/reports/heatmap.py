@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import gilt
 from gilt.errors import ConfigError
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.files import atomic_path, write_text
 from gilt.reports.plots import svg
 from gilt.studies.literature import HeatTable
@@ -46,9 +46,9 @@ def heatmap_figure(table: HeatTable) -> Figure:
     axis = figure.subplots()
     scale = 1 if table.metric == "loss" else 100
     known = scale * values[~np.isnan(values)]
-    worst, best = (known.max(), known.min()) if table.metric == "loss" else (known.min(), known.max())
+    worst, best = (known.max(), known.min()) if table.metric in LESS else (known.min(), known.max())
     edges = sorted((worst, best)) if worst != best else (worst - 1, worst + 1)
-    colours = PALE_TO_DARK.reversed() if table.metric == "loss" else PALE_TO_DARK
+    colours = PALE_TO_DARK.reversed() if table.metric in LESS else PALE_TO_DARK
     axis.set_facecolor("#eef0f2")
     picture = axis.imshow(scale * values, cmap=colours, vmin=edges[0], vmax=edges[1], aspect="auto")
     for i, j in np.ndindex(rows, columns):

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import gilt
 from gilt.errors import MissingExtraError, StoreError
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.files import write_text
 from gilt.reports.coordinates import history_picture, importance_picture, parallel_picture, slices_picture
 from gilt.studies.outcome import (
@@ -96,7 +96,7 @@ def _ranked(found: Outcome) -> list[dict[str, Any]]:
         rows.append({"trial": trial, "value": value, "record": record,
                      "metric": record.val["metrics"][found.metric] if record and record.val and value is not None else None,
                      "settings": [spelled(trial.drawn[name]) if name in trial.drawn else "" for name in names]})
-    sign = 1 if found.metric == "loss" else -1
+    sign = 1 if found.metric in LESS else -1
     return sorted(rows, key=lambda row: (row["value"] is None, 0 if row["value"] is None else sign * row["value"],
                                          row["trial"].number))
 
@@ -105,7 +105,7 @@ def _pivot(table: Pivot) -> dict[str, Any]:
     """Return a grid's table as the template draws it: our cells, then the published ones; the best of each marked."""
     def best(cells: Sequence[Sequence[float | None]] | None) -> float | None:
         known = [cell for line in cells or () for cell in line if cell is not None]
-        return (min if table.metric == "loss" else max)(known) if known else None
+        return (min if table.metric in LESS else max)(known) if known else None
 
     def text(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.2f}" if table.metric == "accuracy" else f"{value:.3f}"

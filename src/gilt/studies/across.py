@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from gilt.errors import ConfigError, StoreError, counted, listed, near
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.evaluation.significance import ALPHA, Friedman, friedman
 from gilt.studies.answers import Part
 from gilt.studies.compare import check_metric, taken
@@ -41,7 +41,7 @@ class Across:
     @property
     def ranks(self) -> np.ndarray:
         """Float (A,): the mean rank of each arm over data sets; 1 is best, ties share."""
-        sign = 1 if self.metric == "loss" else -1
+        sign = 1 if self.metric in LESS else -1
         return stats.rankdata(np.round(sign * self.values, 12), axis=1).mean(0)
 
     @property
@@ -74,7 +74,7 @@ def across(stores: Sequence[Store | Path | str], *, metric: str = "accuracy", ar
                          "where they have the same name")
     blocks = [_block(store, [table[arm] for arm in shared]) for store, table in zip(opened, tables, strict=True)]
     values = np.array([block.mean(1) for block in blocks])
-    lower, two = metric == "loss", len(shared) == 2
+    lower, two = metric in LESS, len(shared) == 2
     return Across(metric, part, _names(opened), tuple(shared), values, tuple(block.shape[1] for block in blocks),
                   None if two else friedman(values, lower=lower), _wilcoxon(values[:, 0] - values[:, 1]) if two else None,
                   tuple(sorted({arm for table in tables for arm in table} - set(shared))), _alike(opened))
@@ -119,7 +119,7 @@ def _wilcoxon(differences: np.ndarray) -> float:
 
 
 def _two(found: Across) -> list[str]:
-    sign = -1 if found.metric == "loss" else 1
+    sign = -1 if found.metric in LESS else 1
     gaps, count = np.round(sign * (found.values[:, 0] - found.values[:, 1]), 12), len(found.datasets)
     (a, b), wins, losses = found.arms, int((gaps > 0).sum()), int((gaps < 0).sum())
     if losses > wins:

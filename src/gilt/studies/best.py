@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from gilt.errors import counted, listed
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.evaluation.significance import ALPHA
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.compare import Trials, check_metric, judged_on, taken
@@ -85,7 +85,7 @@ def _best(trials: Arms, metric: str) -> BestSet | None:
     seeds = sorted(set.intersection(*(set(own) for own in trials.values())))
     if not seeds:
         return None
-    sign = -1 if metric == "loss" else 1
+    sign = -1 if metric in LESS else 1
     values = {arm: np.array([sign * (own[seed].metric(metric, "val") or 0.0) for seed in seeds]) for arm, own in trials.items()}
     order = sorted(values, key=lambda arm: -values[arm].mean())
     kept = [arm for arm in order if not _worse(values[order[0]] - values[arm], len(order) - 1)]
@@ -152,7 +152,7 @@ def _sentence(best: BestSet, *, several: bool) -> str:
     first = best.arms[0]
     if len(best.seeds) < 2:
         return (f"Highest on {where}: {first.name}, of {of} {noun}s under one seed. Nothing tells it from the others: run more "
-                "seeds.").replace("Highest", "Lowest" if best.metric == "loss" else "Highest")
+                "seeds.").replace("Highest", "Lowest" if best.metric in LESS else "Highest")
     on_test = listed((f"{tested.name} {_figures(tested, best.metric)}" for tested in best.arms[:NAMED]), most=NAMED)
     if len(best.arms) == of:
         said = f"Best {noun}s, chosen on {where}: none of {of} can be ruled out over {counted(len(best.seeds), 'seed')}"

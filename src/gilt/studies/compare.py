@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gilt.errors import ConfigError, StoreError, counted, listed, near
-from gilt.evaluation.metrics import NAMES, spoken
+from gilt.evaluation.metrics import LESS, NAMES, spoken
 from gilt.evaluation.significance import ALPHA, Better, McNemar, better, holm, paired_t, sign_flip
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.answers import Answers, Part
@@ -56,7 +56,7 @@ def compare(records: Trials, benchmark: str, *, metric: str = "accuracy", part: 
 
     Given a Store or its folder, the stored predictions tell too: the probability of being better then is over test images as
     well as seeds, and single runs have McNemar's test. Only seeds under which both were judged on the same images are paired.
-    For the loss, less is better. Raises ConfigError for an unknown metric.
+    For the metrics in LESS (the loss, errors), less is better. Raises ConfigError for an unknown metric.
     """
     check_metric(metric)
     found, store = taken(records)
@@ -105,7 +105,7 @@ def _effect(pairs: Sequence[tuple[TrialRecord, TrialRecord]], metric: str, answe
     mean, low, high = t_interval(np.array(differences))
     gains = [answers.gains(*pair, metric) for pair in pairs]
     if any(own is None for own in gains):  # seeds are all that is known
-        gains = [-d if metric == "loss" else d for d in differences]
+        gains = [-d if metric in LESS else d for d in differences]
     effect = Effect(pairs[0][0].arm, pairs[0][1].arm, metric, mean, None, None, None, tuple(mine.seed for mine, _ in pairs),
                     tuple(differences), "unknown", better=better(gains), part=part,
                     mcnemar=answers.mcnemar(*pairs[0]) if len(pairs) == 1 else None)
@@ -125,7 +125,7 @@ def _corrected(effects: Sequence[Effect]) -> list[Effect]:
 def _verdict(effect: Effect, p_holm: float | None) -> str:
     if effect.p_t is None or p_holm is None:
         return "unknown"
-    return "matches" if p_holm >= ALPHA else "beats" if (effect.mean > 0) != (effect.metric == "loss") else "trails"
+    return "matches" if p_holm >= ALPHA else "beats" if (effect.mean > 0) != (effect.metric in LESS) else "trails"
 
 
 def verdicts(records: Trials, benchmark: str | None, *, metric: str = "accuracy", part: Part = "test") -> list[str]:

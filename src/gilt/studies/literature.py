@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gilt.errors import ConfigError, StoreError, listed, near
-from gilt.evaluation.metrics import NAMES
+from gilt.evaluation.metrics import LESS, NAMES
 from gilt.studies.store import Store, TrialRecord
 
 
@@ -81,7 +81,7 @@ def _set_of(record: TrialRecord) -> str:
 
 def _table(metric: str, cells: dict[tuple[str, str], list[float]]) -> HeatTable:
     means = {place: float(np.mean(values)) for place, values in cells.items()}
-    networks, columns = (_ranked(means, axis, less_is_better=metric == "loss") for axis in (0, 1))
+    networks, columns = (_ranked(means, axis, less_is_better=metric in LESS) for axis in (0, 1))
     grid = [[cells.get((network, column), []) for column in columns] for network in networks]
     return HeatTable(metric, networks, columns,
                      tuple(tuple(float(np.mean(v)) if v else None for v in row) for row in grid),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gilt.errors import StoreError, counted, listed
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.space import Space, spelled, written
 from gilt.studies.store import Store, TrialRecord
@@ -90,7 +90,7 @@ def outcome(store: Store) -> Outcome:
 def best_of(records: Sequence[TrialRecord], metric: str) -> TrialRecord | None:
     """Return the finished record with the best val metric (the least loss, the most of any other); of equal ones the first."""
     values = [(record.metric(metric, "val"), record) for record in records if record.state == "finished"]
-    known = [(value if metric == "loss" else -value, record) for value, record in values if value is not None]
+    known = [(value if metric in LESS else -value, record) for value, record in values if value is not None]
     return min(known, key=lambda pair: pair[0])[1] if known else None
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gilt.config import TrialConfig
-from gilt.evaluation.metrics import spoken
+from gilt.evaluation.metrics import LESS, spoken
 from gilt.evaluation.uncertainty import t_interval
 from gilt.files import fingerprint
 from gilt.studies.compare import check_metric, judged_on, taken
@@ -186,7 +186,7 @@ def _named(arms: Sequence[str], places: Sequence[np.ndarray]) -> tuple[str, ...]
 def _value(record: TrialRecord, metric: str, part: Literal["val", "test"]) -> float:
     """Return a metric in points, more being better; the loss in nats, its sign turned."""
     value = record.metric(metric, part)
-    return -value if metric == "loss" else 100 * value  # type: ignore[operator]
+    return (-1 if metric in LESS else 1) * (1 if metric == "loss" else 100) * value  # type: ignore[operator]
 
 
 def _test(record: TrialRecord, metric: str) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gilt.errors import MissingExtraError
+from gilt.evaluation.metrics import LESS
 from gilt.files import fingerprint
 from gilt.studies.space import Dimension, Space, written
 from gilt.studies.store import TrialRecord
@@ -37,7 +38,7 @@ def optuna_package() -> Any:
 
 def better_low(metric: str) -> bool:
     """Tell whether less of the metric is better."""
-    return metric == "loss"
+    return metric in LESS
 
 
 def propose(plan: Tuning, number: int, known: Sequence[tuple[Mapping[str, Any], TrialRecord | None]],
