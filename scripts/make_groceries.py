@@ -1,12 +1,19 @@
-"""Make the sample of groceries: real photographs at 48 pixels, and images of a generator that learnt from them alone.
+"""Make a sample of groceries: real photographs at 48 pixels, and images of a generator that learnt from them alone.
 
     python scripts/make_groceries.py photographs ../shared/data/grocery/real   # build/groceries/images/real/{split}/{class}/
     gilt scan build/groceries/images --layout '{origin}/{split}/{class}' -o build/groceries/photographs.parquet
     gilt generate train build/groceries/photographs.parquet --config scripts/groceries-flow.toml \\
         -o build/groceries/flow.safetensors
-    gilt generate sample build/groceries/flow.safetensors -o build/groceries/made --count 100 --origin flow --guidance 2
+    gilt generate sample build/groceries/flow.safetensors -o build/groceries/made --count 100 --origin flow --guidance 3
     python scripts/make_groceries.py add                                        # as JPEG, into build/groceries/images/flow
-    python scripts/make_groceries.py pack                                       # src/gilt/sample/groceries.tar.xz
+    gilt scan build/groceries/images --layout '{origin}/{split}/{class}' --layout '{origin}/{class}' \\
+        -o build/groceries/groceries-48.parquet
+
+Then the bar of docs/sample.md, with W for MobileNetV2's features at 96 pixels as in benchmarks/RESULTS.md:
+
+    gilt similarity build/groceries/groceries-48.parquet W
+    gilt study run scripts/groceries-bar.toml --data build/groceries/groceries-48.parquet --store build/groceries/bar
+    gilt study compare build/groceries/bar --part val
 
 The photographs are those of the Grocery Store data set (Klasson, Zhang, Kjellström 2019; MIT licence), of its ten classes with
 the most training photographs, in its own split. Every image is cut to a square, made 48 pixels small and written with the same
@@ -14,10 +21,7 @@ JPEG encoder, the generated ones as well: the files give nothing away but what t
 """
 import argparse
 import csv
-import io
-import lzma
 import shutil
-import tarfile
 from pathlib import Path
 
 from PIL import Image
@@ -71,32 +75,16 @@ def add(made: Path, to: Path) -> None:
     shutil.copy(made / "saw.txt", to / GENERATOR / "saw.txt")
 
 
-def pack(images: Path, to: Path) -> None:
-    """Write all files as one tar.xz: in one piece, since JPEG files of this size are half headers."""
-    inner = io.BytesIO()
-    with tarfile.open(fileobj=inner, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in sorted(path for path in images.rglob("*") if path.is_file()):
-            entry = tarfile.TarInfo(path.relative_to(images).as_posix())
-            entry.size, entry.mtime, entry.mode = path.stat().st_size, 1767225600, 0o644
-            with path.open("rb") as file:
-                archive.addfile(entry, file)
-    to.write_bytes(lzma.compress(inner.getvalue(), preset=9 | lzma.PRESET_EXTREME))
-    print(f"{to}: {to.stat().st_size / 1e6:.1f} MB")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["photographs", "add", "pack"])
+    parser.add_argument("stage", choices=["photographs", "add"])
     parser.add_argument("source", type=Path, nargs="?", help="photographs: the data set's folder with train, val and test")
     parser.add_argument("--work", type=Path, default=HERE / "build" / "groceries")
-    parser.add_argument("--to", type=Path, default=HERE / "src" / "gilt" / "sample" / "groceries.tar.xz")
     args = parser.parse_args()
     if args.stage == "photographs":
         photographs(args.source, args.work / "images")
-    elif args.stage == "add":
-        add(args.work / "made", args.work / "images")
     else:
-        pack(args.work / "images", args.to)
+        add(args.work / "made", args.work / "images")
 
 
 if __name__ == "__main__":
