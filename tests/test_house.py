@@ -83,13 +83,14 @@ def test_public_names_are_pinned():
         "MixConfig", "ModelError", "PixelCache", "Predictions", "Preprocessing", "Similarity", "SimilarityConfig", "SplitCheck",
         "SplitConfig", "Store", "StoreError", "Study", "TableError", "TrainConfig", "TranslateConfig", "TrialConfig",
         "TrialRecord", "Tuning", "__version__", "across", "adopt", "adopt_detector", "apply_split", "audit", "augment_preview",
-        "balance", "best_sets", "class_changes", "clean", "compare", "confused_pairs", "create", "decide", "detection",
-        "detection_page", "evaluate", "explain", "explanation_page", "export", "fit_calibration", "folds", "generate",
-        "heat_table", "image_changes", "join", "judgement", "known_detectors", "leave_one_generator_out", "list_models",
-        "load_classifier", "load_generator", "mix", "model_card", "overview", "p_generated", "predict", "presets",
-        "published_rows", "recipes", "regrets", "report", "run_study", "save_split", "scan", "seeds_needed", "show",
-        "similarity", "similarity_page", "split", "submission", "train", "train_generator", "translate", "tune", "verify_split",
-        "worst_classes", "worth", "write_card", "write_tables"])
+        "balance", "best_sets", "changes_of", "chronological", "class_changes", "clean", "compare", "confused_pairs", "create",
+        "cross_collection", "decide", "detection", "detection_page", "evaluate", "explain", "explanation_page", "export",
+        "fit_calibration", "folds", "generate", "heat_table", "image_changes", "join", "judgement", "known_detectors",
+        "leave_one_generator_out", "leave_one_out", "list_models", "load_classifier", "load_generator", "mix", "model_card",
+        "overview", "p_generated", "perturb", "predict", "presets", "protocol_page", "protocol_result", "published_rows",
+        "recipes", "regrets", "report", "robustness", "robustness_page", "run_protocol", "run_study", "save_split", "scan",
+        "seeds_needed", "show", "similarity", "similarity_page", "split", "submission", "train", "train_generator", "translate",
+        "tune", "verify_split", "worst_classes", "worth", "write_card", "write_tables"])
     for public in gilt.__all__:
         assert getattr(gilt, public) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):

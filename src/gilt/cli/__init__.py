@@ -23,6 +23,8 @@ from gilt.cli.judge import evaluate
 from gilt.cli.look import show
 from gilt.cli.predict import predict
 from gilt.cli.presets import heatmap, presets
+from gilt.cli.protocol import protocol
+from gilt.cli.robustness import robustness
 from gilt.cli.similarity import similarity
 from gilt.cli.splits import split
 from gilt.cli.studies import demo, study
@@ -57,7 +59,7 @@ for command in (watch, presets, heatmap, compare, plan):
 generate.add_command(images)
 generate.add_command(translate)
 for command in (scan, join, show, audit, clean, split, mix, balance, models, adopt, augment, train, evaluate, predict, explain,
-                card, export, generate, similarity, study, worth, tune, demo):
+                robustness, protocol, card, export, generate, similarity, study, worth, tune, demo):
     gilt.add_command(command)
 
 

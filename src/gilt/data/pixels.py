@@ -50,15 +50,15 @@ def decode(source: Path | bytes, preprocessing: Preprocessing) -> np.ndarray:
     name = source if isinstance(source, Path) else "image"
     try:
         with open_image(source) as image:
-            return np.asarray(fit(upright(image), preprocessing))
+            return np.asarray(fit(upright(image, in_place=True), preprocessing))
     except UNREADABLE as error:
         raise ImageError(f"{name} cannot be read: {why(error)}") from None
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF block says; as it stands where that block is broken."""
+def upright(image: Image.Image, *, in_place: bool = False) -> Image.Image:
+    """Return the image turned as its EXIF block says; as it stands where that block is broken. `in_place` makes no copy."""
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image, in_place=in_place) or image
     except (struct.error, TypeError, KeyError, IndexError, ZeroDivisionError):
         return image
 
@@ -185,7 +185,7 @@ def plain_rgb(image: Image.Image) -> Image.Image:
             layer = image.crop((0, top, image.width, min(top + STRIP, image.height))).convert("RGBA")
             white.paste(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), (0, top))
         return white
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # a copy costs a fifth of the decoding
 
 
 def why(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 import urllib.parse
 
 from gilt.errors import ImageError
@@ -15,6 +16,7 @@ from gilt.errors import ImageError
 MOST_BYTES = 64 << 20
 SECONDS = 30.0  # for one address, redirections and all
 REDIRECTIONS = 5
+_SAFE = "/%:@!$&'()*+,;=~"
 _MOVED = (301, 302, 303, 307, 308)
 
 
@@ -29,48 +31,44 @@ def fetch(url: str, *, private: bool = False, seconds: float = SECONDS) -> bytes
 
     Raises ImageError, naming the address and the reason, where there is nothing to be had within the limits.
     """
-    at, late = url, threading.Event()
-    clock: list[threading.Timer] = []
+    at, late, end = url, threading.Event(), time.monotonic() + seconds
     try:
         for _ in range(REDIRECTIONS + 1):
-            said = _asked(at, private, seconds, late, clock)
+            said = _asked(at, private, end, late)
             if isinstance(said, bytes):
                 return said
             at = urllib.parse.urljoin(at, said)
         raise OSError(f"more than {REDIRECTIONS} redirections")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = f"no answer within {seconds:g} seconds" if late.is_set() or isinstance(error, TimeoutError) else \
-            str(error) or type(error).__name__
+        slow = late.is_set() or isinstance(error, TimeoutError)
+        why = f"no answer within {seconds:g} seconds" if slow else str(error) or type(error).__name__
         raise ImageError(f"{url} cannot be read: {' '.join(why.split())[:200]}") from None
-    finally:
-        for timer in clock:
-            timer.cancel()
 
 
-def _asked(url: str, private: bool, seconds: float, late: threading.Event, clock: list[threading.Timer]) -> bytes | str:
-    """Return the body, or where else to look."""
+def _asked(url: str, private: bool, end: float, late: threading.Event) -> bytes | str:
+    """Return the body, or where else to look. `late` is set where the answer was cut off at `end`, a monotonic time."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise OSError(f"{parts.scheme or 'no scheme'}: only http and https are fetched")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    sock = _connected(parts.hostname, port, private, seconds)
-    if not clock:  # one clock for all: a server that sends a letter a second resets the socket's own
-        clock.append(threading.Timer(seconds, lambda: late.set()))
-        clock[0].daemon = True
-        clock[0].start()
-    cut = threading.Timer(seconds, lambda: _shut(sock, late))
-    cut.daemon = True
-    clock.append(cut)
-    cut.start()
-    connection = http.client.HTTPConnection(parts.hostname, port, timeout=seconds)
+    sock = _connected(parts.hostname, port, private, end)
+    # a server that sends a letter a second never lets the socket's own clock run out
+    clock = threading.Timer(max(0.0, end - time.monotonic()), lambda: _shut(sock, late))
+    clock.daemon = True
+    clock.start()
+    connection = http.client.HTTPConnection(parts.hostname, port)
     try:
         if parts.scheme == "https":
-            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=parts.hostname)
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=parts.hostname, do_handshake_on_connect=False)
+            sock.do_handshake()
         connection.sock = sock
-        path = urllib.parse.quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"User-Agent": "gilt", "Accept": "image/*"})
-        return _body(connection.getresponse(), late)
+        path = urllib.parse.quote(parts.path or "/", safe=_SAFE)
+        query = f"?{urllib.parse.quote(parts.query, safe=_SAFE + '?')}" if parts.query else ""
+        connection.request("GET", path + query, headers={"User-Agent": "gilt", "Accept": "image/*"})
+        with connection.getresponse() as answer:
+            return _body(answer, late)
     finally:
+        clock.cancel()
         connection.close()
         sock.close()
 
@@ -101,7 +99,7 @@ def _body(answer: http.client.HTTPResponse, late: threading.Event) -> bytes | st
     return b"".join(parts)
 
 
-def _connected(host: str, port: int, private: bool, seconds: float) -> socket.socket:
+def _connected(host: str, port: int, private: bool, end: float) -> socket.socket:
     """Return a socket to the first address of a host that may be asked. Raises OSError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -113,7 +111,7 @@ def _connected(host: str, port: int, private: bool, seconds: float) -> socket.so
         if not private and (not number.is_global or number.is_multicast):
             raise OSError(f"{host} is in a private network ({number})")
         sock = socket.socket(family, kind, protocol)
-        sock.settimeout(min(seconds, 10))
+        sock.settimeout(min(max(0.01, end - time.monotonic()), 10))
         try:
             sock.connect(place)
         except OSError:

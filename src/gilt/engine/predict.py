@@ -5,7 +5,7 @@ few batches, whatever the number of images.
 """
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import torch
 
 from gilt.data.containers import is_container, is_there, read_image
 from gilt.data.facts import measure
-from gilt.data.pixels import PixelCache, decode_stream, why
+from gilt.data.pixels import PixelCache, why
 from gilt.data.scan import image_files
 from gilt.data.table import ImageTable
+from gilt.data.web import is_address
 from gilt.engine.batches import to_images
 from gilt.engine.frozen import FrozenFeatures, device_of, facts_of
+from gilt.engine.stream import BATCH, stream
 from gilt.errors import ImageError, TableError
 from gilt.evaluation.predictions import Predictions
 from gilt.models.classifier import Classifier, pairs
@@ -27,7 +29,6 @@ from gilt.models.device import keep_freed_memory
 from gilt.models.features import head_of
 from gilt.models.metadata import COLUMNS, Metadata, facts
 
-BATCH = 64
 PART = 1024  # rows of features that a head takes at a time
 
 
@@ -70,17 +71,35 @@ def find_images(sources: Sequence[Path | str]) -> list[Path]:
 
     Raises TableError for none.
     """
-    found: list[Path] = []
-    for source in map(Path, sources):
-        if source.is_dir() or (source.is_file() and is_container(source)):
-            found += [source / path for path in image_files(source)]
-        elif is_there(source):
-            found.append(source)
+    return [Path(path) for path in image_paths(sources)]
+
+
+def image_paths(sources: Sequence[Path | str], *, addresses: bool = False) -> list[str]:
+    """Return the same as texts, which take a fraction of the memory; with `addresses`, those named among them as they are."""
+    found: list[str] = []
+    for source in sources:
+        path = Path(source)
+        if addresses and is_address(str(source)):
+            found.append(str(source))
+        elif path.is_dir() or (path.is_file() and is_container(path)):
+            above = "" if str(path) == "." else f"{str(path).rstrip(os.sep)}{os.sep}"
+            found += [above + name.replace("/", os.sep) for name in image_files(path)]
+        elif not _is_text(str(path)):
+            raise TableError(f"the name of {str(path)!a} is no UTF-8 text: rename it")
+        elif is_there(path):
+            found.append(str(path))
         else:
             raise TableError(f"no file or folder {source}")
     if not found:
         raise TableError("no image was named")
     return found
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _logits(classifier: Classifier, pixels_BHWC: np.ndarray) -> np.ndarray:
@@ -144,27 +163,11 @@ def _streamed(classifier: Classifier, paths: Sequence[Path], batch_size: int,
               progress: Callable[[int, int, float], None] | None) -> tuple[np.ndarray, list[str | None]]:
     logits = np.full((len(paths), len(classifier.classes)), np.nan, np.float32)
     errors: list[str | None] = [None] * len(paths)
-    start = time.perf_counter()
-    for places, pixels in _decoded_batches(classifier, paths, batch_size, errors):
-        logits[places] = _logits(classifier, pixels)
-        if progress:
-            progress(places[-1] + 1, len(paths), (places[-1] + 1) / (time.perf_counter() - start))
+    start, last = time.perf_counter(), len(paths) - 1
+    for i, seen in enumerate(stream(classifier, map(str, paths), batch=batch_size, expected=len(paths))):
+        errors[i] = seen.error
+        if seen.logits is not None:
+            logits[i] = seen.logits[0]
+        if progress and (i % batch_size == batch_size - 1 or i == last):
+            progress(i + 1, len(paths), (i + 1) / (time.perf_counter() - start))
     return logits, errors
-
-
-def _decoded_batches(classifier: Classifier, paths: Sequence[Path], batch_size: int,
-                     errors: list[str | None]) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield (places, pixels_BHWC) for the readable images; notes the others' reasons in `errors`."""
-    places: list[int] = []
-    pixels: list[np.ndarray] = []
-    for i, (_, image) in enumerate(decode_stream(paths, classifier.preprocessing, ahead=4 * batch_size)):
-        if isinstance(image, ImageError):
-            errors[i] = str(image)
-            continue
-        places.append(i)
-        pixels.append(image)
-        if len(places) == batch_size:
-            yield places, np.stack(pixels)
-            places, pixels = [], []
-    if places:
-        yield places, np.stack(pixels)
