@@ -22,8 +22,9 @@ def law(n):
     return 0.3 + 4 * n**-0.35
 
 
-def record(arm, seed, error, n, m=0, *, train=None, target="class", test_rows="x", **mix):
-    config = {"target": target, "mix": mix, "train": {"steps": 500} | (train or {})}
+def record(arm, seed, error, n, m=0, *, train=None, target="class", test_rows="x", generators=None,
+           **mix):
+    config = {"target": target, "generators": generators, "mix": mix, "train": {"steps": 500} | (train or {})}
     test = {"metrics": {"accuracy": {"value": 1 - error}, "loss": {"value": 3 * error}}}
     return TrialRecord(id=f"{arm}{seed}", study="s", arm=arm, seed=seed, state="finished", target=target, config=config,
                        table="", started="", seconds={}, n_real=n, n_generated=m, test_rows=test_rows, test=test)
@@ -134,10 +135,23 @@ def test_without_a_control_the_notes_say_so():
     assert any("No control was run" in text for text in worth(study(("aug", 1000, 400, 0.5, ADD))).sentences)
 
 
+def test_gains_of_different_generators_are_no_curve():
+    arms = [(f"{name}-{m}", 500, m, rho * np.exp(-m / 4000), {**ADD, "generators": [name]})
+            for name, rho in (("flow", 0.8), ("gan", 0.2)) for m in (100, 400)]
+    assert not worth(study(*arms, noise=0.002)).settings[0].saturation
+    arms += [(f"{name}-1600", 500, 1600, rho * np.exp(-1600 / 4000), {**ADD, "generators": [name]})
+             for name, rho in (("flow", 0.8), ("gan", 0.2))]
+    found = worth(study(*arms, noise=0.002))
+    levels = found.settings[0].saturation
+    assert set(levels) == {("add", 500, "flow"), ("add", 500, "gan")}
+    assert levels["add", 500, "flow"].rate.value > 2 * levels["add", 500, "gan"].rate.value
+    assert any(text.startswith("Added to 500 photographs (flow)") for text in found.sentences)
+
+
 def test_gains_that_level_off_are_found_and_what_to_buy():
     arms = [(f"aug-{m}", 500, m, 700 * (1 - np.exp(-0.8 * m / 700)) / m, ADD) for m in (100, 400, 1600, 3200)]
     found = worth(study(*arms, noise=0.002))
-    levels = found.settings[0].saturation["add", 500]
+    levels = found.settings[0].saturation["add", 500, ""]
     assert levels.rate.low < 0.8 < levels.rate.high
     assert levels.ceiling.low < 700 < levels.ceiling.high
     assert any("The gain levels off" in text for text in found.sentences)

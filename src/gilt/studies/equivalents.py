@@ -2,6 +2,7 @@
 
 The real-only arms of several sizes are the curve; every other arm is held against it under the seeds that both have.
 """
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from gilt.evaluation.curves import Choice, Curve, choose, fit
 from gilt.evaluation.exchange import Equivalent, Interval, Saturation, equivalent, saturation
 from gilt.evaluation.uncertainty import t_interval
 from gilt.studies.store import TrialRecord
+
+Key = tuple[str, int, str]  # mode, number of photographs, whose images
+_AMOUNTS = ("generated", "share", "total", "max_generated")  # settings of a mix that say how many, not which
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,15 @@ class ArmWorth:
 class Setting:
     """One way of training: its name ("" where the study has one), its curve, its arms, and what more generated rows bring.
 
-    `saturation`: (mode, number of photographs) -> how gains grow with m, where three sizes of m or more lie on the curve.
+    `saturation`: (mode, number of photographs, whose images) -> how gains grow with m, where three sizes of m or more lie on
+    the curve; whose they are is "" where the study has one kind of them.
     `steps`: fixed optimiser steps, or None where epochs are fixed. `left_out`: arm -> why it has no worth.
     """
 
     name: str
     curve: RealCurve
     arms: tuple[ArmWorth, ...]
-    saturation: Mapping[tuple[str, int], Saturation]
+    saturation: Mapping[Key, Saturation]
     steps: int | None
     left_out: Mapping[str, str]
 
@@ -91,7 +96,7 @@ def setting(name: str, records: Sequence[TrialRecord], metric: str, form: str, w
     real = {arm: trials for arm, trials in by_arm.items() if not any(r.n_generated for r in trials.values())}
     curve = _real_curve(real, metric, form, way)
     tests = {seed: real[curve.arms[0]][seed].test_rows for seed in curve.seeds}
-    arms, left_out, errors = [], {}, {}
+    arms, left_out, errors, kinds = [], {}, {}, {}
     for arm, trials in by_arm.items():
         if arm in real:
             continue
@@ -100,8 +105,10 @@ def setting(name: str, records: Sequence[TrialRecord], metric: str, form: str, w
             left_out[arm] = "shares no seed and test photographs with the learning curve"
             continue
         errors[arm] = (seeds, np.array([_error(trials[seed], metric) for seed in seeds]))
+        kinds[arm] = _kind(trials[seeds[0]])
         arms.append(_arm_worth(arm, [trials[seed] for seed in seeds], curve, errors[arm][1], way))
-    return Setting(name, curve, tuple(arms), _saturations(arms, curve, errors), records[0].config["train"]["steps"], left_out)
+    levels = _saturations(arms, kinds, curve, errors)
+    return Setting(name, curve, tuple(arms), levels, records[0].config["train"]["steps"], left_out)
 
 
 def _real_curve(real: Mapping[str, Mapping[int, TrialRecord]], metric: str, form: str, way: str) -> RealCurve:
@@ -167,20 +174,27 @@ def _checked(control: str, rho: Interval, steps: int | None) -> str:
     return "vague" if rho.low <= 0 and rho.high >= 1 else "holds"
 
 
-def _saturations(arms: Sequence[ArmWorth], curve: RealCurve, errors: Mapping[str, tuple[list[int], np.ndarray]]
-                 ) -> dict[tuple[str, int], Saturation]:
-    """Return how gains grow with m, where one number of photographs was joined by three numbers of generated rows or more."""
-    groups: dict[tuple[str, int], list[ArmWorth]] = {}
+def _kind(record: TrialRecord) -> tuple[str, str]:
+    """Return which generated rows an arm takes, whatever their number: the generators' names, and all settings but numbers."""
+    mix = {name: value for name, value in record.config["mix"].items() if name not in _AMOUNTS}
+    return ", ".join(record.config.get("generators") or []), json.dumps({**record.config, "mix": mix}, sort_keys=True)
+
+
+def _saturations(arms: Sequence[ArmWorth], kinds: Mapping[str, tuple[str, str]], curve: RealCurve,
+                 errors: Mapping[str, tuple[list[int], np.ndarray]]) -> dict[Key, Saturation]:
+    """Return how gains grow with m, where one number of photographs was joined by three numbers of rows of one kind or more."""
+    groups: dict[tuple[str, int, tuple[str, str]], list[ArmWorth]] = {}
     for arm in arms:
         if not arm.control and arm.n_eq.value is not None and arm.mode != "replace":  # there n falls as m grows
-            groups.setdefault((arm.mode, round(arm.n)), []).append(arm)
-    found = {}
-    for key, members in groups.items():
+            groups.setdefault((arm.mode, round(arm.n), kinds[arm.arm]), []).append(arm)
+    found: dict[Key, Saturation] = {}
+    for (mode, n, (names, settings)), members in groups.items():
         members = sorted(members, key=lambda arm: arm.m)
         rows, gains = np.array([arm.m for arm in members]), np.array([(arm.n_eq.value or 0) - arm.n for arm in members])
         made = saturation(rows, gains, _without(members, curve, errors))
+        alone = all(other == (names, settings) for *key, other in groups if key == [mode, n])
         if made:
-            found[key] = made
+            found[mode, n, "" if alone else names or members[0].arm] = made
     return found
 
 

@@ -63,7 +63,7 @@ class Worth:
              "curve": {"arms": s.curve.arms, "seeds": s.curve.seeds, "sizes": s.curve.sizes, "errors": s.curve.errors_SK,
                        "parameters": s.curve.mean.parameters, **asdict(s.curve.why)},
              "arms": [asdict(arm) for arm in s.arms],
-             "saturation": [{"mode": mode, "n": n, **asdict(found)} for (mode, n), found in s.saturation.items()]}
+             "saturation": [{"mode": mode, "n": n, "of": of, **asdict(found)} for (mode, n, of), found in s.saturation.items()]}
             for s in self.settings]})
 
 

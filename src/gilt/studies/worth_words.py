@@ -7,7 +7,7 @@ from gilt.errors import ConfigError, counted, listed
 from gilt.evaluation.exchange import Interval, Saturation
 from gilt.evaluation.metrics import spoken
 from gilt.evaluation.significance import interval_width, seeds_needed
-from gilt.studies.equivalents import ArmWorth, Setting
+from gilt.studies.equivalents import ArmWorth, Key, Setting
 
 if TYPE_CHECKING:
     from gilt.studies.worth import Worth
@@ -46,9 +46,9 @@ def notes(worth: "Worth") -> list[str]:
     return [*said, *(f"Not valued: {arm} ({why})." for arm, why in gone.items())]
 
 
-def _levels_off(key: tuple[str, int], found: Saturation) -> str:
+def _levels_off(key: Key, found: Saturation) -> str:
     """Return how gains grow with the number of generated images."""
-    start = f"Added to {_n(key[1])} photographs" if key[1] else "Alone"
+    start = (f"Added to {_n(key[1])} photographs" if key[1] else "Alone") + (f" ({key[2]})" if key[2] else "")
     rate = _one(found.rate.value) + (f" (95 % interval {_range(found.rate)})" if found.rate.low is not None else "")
     if not np.isfinite(found.ceiling.value or np.inf):
         return (f"{start}, generated images bring {rate} photographs each, with no sign of levelling off up to the "
@@ -126,9 +126,9 @@ def break_even(worth: "Worth", real: float, generated: float) -> list[str]:
     return said
 
 
-def _buy(key: tuple[str, int], found: Saturation, ratio: float) -> str:
+def _buy(key: Key, found: Saturation, ratio: float) -> str:
     most, best = max(found.rows), found.worth_buying(ratio)
-    start = f"{_n(key[1])} photographs: " if key[1] else ""
+    start = (f"{_n(key[1])} photographs" if key[1] else "alone") + (f" ({key[2]}): " if key[2] else ": ")
     if best <= 0:
         return f"{start}not even the first generated image brings what it costs ({_one(found.rate.value)} photographs)."
     if best >= most:
