@@ -20,18 +20,13 @@ def shortcut_lines(found: "Sequence[Finding]", skipped: str | None) -> list[str]
     """Return what must stand on top of a detector's result: what tells the origin without a pixel, and the remedy."""
     if skipped:
         return [f"shortcuts were not looked for: {skipped}"]
-    return [f"{_alarm('SHORTCUT', finding.severity)}: {finding.meaning} {finding.remedy}" for finding in found]
+    return [f"SHORTCUT ({finding.severity}): {finding.meaning} {finding.remedy}" for finding in found]
 
 
 def trained_lines(classifier: "Classifier") -> list[str]:
     """Return the shortcuts that the detector was trained with, as its file says."""
-    return [f"{_alarm('TRAINED WITH A SHORTCUT', one['severity'])}: {one['meaning']}"
+    return [f"TRAINED WITH A SHORTCUT ({one['severity']}): {one['meaning']}"
             for one in classifier.provenance.get("shortcuts", [])]
-
-
-def _alarm(text: str, severity: str) -> str:
-    """Return what a finding is headed: in capitals, but for a slight one."""
-    return f"{text.lower() if severity == 'low' else text} ({severity})"
 
 
 def print_detection(found: "Detection", warnings: Sequence[str], *, every: bool = False) -> None:
