@@ -13,6 +13,7 @@ from gilt.config import Preprocessing
 from gilt.engine.explain import explain
 from gilt.errors import ConfigError, ModelError, TableError
 from gilt.evaluation.attention import centre_weights, mean_metric, share
+from gilt.evaluation.calibration import calibrated, named, p_generated
 from gilt.evaluation.explanation import ExplainConfig
 from gilt.evaluation.faithfulness import summed_up, verdict
 from gilt.evaluation.spectra import high_share, power_of, radial, rings
@@ -20,6 +21,7 @@ from gilt.models.classifier import Classifier
 from gilt.models.maps import map_layers
 from gilt.models.zoo import create
 from gilt.reports.overlays import triptych
+from gilt.training import Calibration
 
 SIDE, SPOT = 32, 9  # pixels of an image, and of the bright corner that tells a generated one
 CPU = torch.device("cpu")
@@ -60,6 +62,27 @@ def untrained(model, *, size=SIDE, outputs=1, **arguments):
     torch.manual_seed(0)
     network = create(model, outputs=outputs, input_size=size, arguments=arguments).eval()
     return Classifier(network, model, ("real", "generated"), "origin", Preprocessing(size=size), outputs, arguments=arguments)
+
+
+@pytest.mark.parametrize("classes", [("real", "generated"), ("real", "etcher", "painter")])
+def test_what_is_explained_is_what_predict_says_also_where_the_calibration_has_a_bias(spots, classes):
+    several = len(classes) > 2
+    torch.manual_seed(0)
+    network = create("lenet5", outputs=3 if several else 1, input_size=SIDE).eval()
+    known = Calibration(temperature=0.7, bias=1.5, threshold=0.5, rule="balanced accuracy", n=80, n_real=40, accuracy=0.9,
+                        balanced_accuracy=0.9, false_positive_rate=0.1)
+    biased = Classifier(network, "lenet5", classes, "origin", Preprocessing(size=SIDE), 3 if several else 1, calibration=known)
+    said = gilt.predict(biased, spots)
+    p_NC = calibrated(said)
+    called = dict(zip(said.path, zip(named(p_NC, said), p_NC, strict=True), strict=True))
+    assert np.allclose(p_NC.sum(1), 1)
+    assert np.allclose(1 - p_NC[:, 0], p_generated(said))
+    if not several:  # without its bias, other images would be called generated
+        assert (named(p_NC, said) != said.probabilities.argmax(1)).any()
+    for one in explain(biased, spots, ExplainConfig(method="eigencam", spectra=0, **QUICK)).images:
+        place, p = called[one.path]
+        assert one.predicted == classes[place]
+        assert one.p == pytest.approx(p[place], abs=1e-4)
 
 
 @pytest.mark.parametrize("method, grid", [("gradcam", 5), ("gradcam++", 5), ("hirescam", 5), ("occlusion", 15)])

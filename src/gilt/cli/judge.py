@@ -57,7 +57,7 @@ def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Pat
 
     check_outputs([output, html], inputs=[model, table])
     classifier = load_classifier(model, device=pick_device())
-    detects = _detects(classifier)
+    detects = classifier.detects
     if by and not detects:
         raise click.UsageError(f"--by counts a detector's false positives, and the target of {model} is {classifier.target!r}")
     with warnings_shown(), bar("predicting") as progress:
@@ -86,12 +86,6 @@ class _Wanted:
     chosen_by: bool  # the rows judged had a part in the training: they chose its threshold, or more
     every: bool
     as_json: bool
-
-
-def _detects(classifier: "Classifier") -> bool:
-    from gilt.config import REAL
-
-    return classifier.target == "origin" and REAL in classifier.classes
 
 
 def _values(evaluation: "Evaluation") -> dict[str, Any]:

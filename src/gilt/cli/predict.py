@@ -54,7 +54,6 @@ def predict(model: Path, paths: tuple[str, ...], output: Path | None, as_json: b
     from gilt.data.credentials import anchors, reading
     from gilt.data.parts import check_kind
     from gilt.engine.stream import Look
-    from gilt.engine.verdicts import is_detector
     from gilt.models.classifier import load_classifier
     from gilt.models.device import pick_device
 
@@ -69,10 +68,10 @@ def predict(model: Path, paths: tuple[str, ...], output: Path | None, as_json: b
     _check_top(top, len(classifier.classes))
     if submission:
         return _submit(classifier, paths, output, top, submission, {"columns": named, "name": name, "sample": sample})
-    detects = is_detector(classifier) and not top
+    detects = classifier.detects and not top
     if stable and not detects:
         raise click.UsageError("--stable asks whether a detector's verdict holds: "
-                               + ("leave out --top" if is_detector(classifier) else f"{model} is no detector"))
+                               + ("leave out --top" if classifier.detects else f"{model} is no detector"))
     with reading(trusted) as credentials:
         look = Look(stable=detects if stable is None else stable, software=detects,
                     credentials=credentials if detects else None, addresses=urls, private=allow_private)

@@ -17,13 +17,13 @@ from gilt.data.pixels import decode, decode_stream
 from gilt.data.table import ImageTable
 from gilt.engine.attribution import Mapper
 from gilt.engine.batches import to_images
+from gilt.engine.deletion import Deleter
 from gilt.engine.frequencies import spectra_of
 from gilt.engine.frozen import device_of
-from gilt.engine.perturb import Perturber, probabilities
-from gilt.engine.predict import find_images
+from gilt.engine.predict import as_predictions, find_images
 from gilt.errors import ConfigError, ImageError, TableError, counted, listed, near
 from gilt.evaluation.attention import Attention, Gatherer, share
-from gilt.evaluation.calibration import decide
+from gilt.evaluation.calibration import calibrated, named
 from gilt.evaluation.explanation import ALL, ExplainConfig, Explained, Explanation
 from gilt.evaluation.faithfulness import summed_up
 from gilt.models.classifier import Classifier
@@ -124,8 +124,7 @@ class _Run:
 
     def __init__(self, classifier: Classifier, mapper: Mapper, settings: ExplainConfig, masks: "_Masks") -> None:
         self.classifier, self.mapper, self.settings, self.masks = classifier, mapper, settings, masks
-        self.perturber = Perturber(classifier, grid=mapper.grid, steps=settings.steps, batch=4 * settings.batch,
-                                   seed=settings.seed)
+        self.deleter = Deleter(classifier, grid=mapper.grid, steps=settings.steps, batch=4 * settings.batch, seed=settings.seed)
         self.measured = self.kept = 0
         self.images: list[Explained] = []
         self.groups = {ALL: Gatherer(ALL)}
@@ -133,8 +132,9 @@ class _Run:
 
     def add(self, images_BCHW: torch.Tensor, rows: Sequence[_Row], places: Sequence[int]) -> None:
         """Explain a batch of images."""
-        p_BC = probabilities(self.classifier, self.classifier.logits(images_BCHW)).cpu().numpy()
-        called = named(self.classifier, p_BC)
+        said = as_predictions(self.classifier, self.classifier.logits(images_BCHW).cpu().numpy())
+        p_BC = calibrated(said)
+        called = named(p_BC, said)
         wanted = self.settings.explain
         explained = called if wanted == "predicted" else np.full(len(rows), list(self.classifier.classes).index(wanted))
         maps = self.mapper.maps(images_BCHW, explained)
@@ -149,7 +149,7 @@ class _Run:
                 self.groups.setdefault(group, Gatherer(group)).add(maps[i], mask)
             if self.measured < self.settings.curves:
                 self.measured += 1
-                self.perturber.add(images_BCHW[i], maps[i], int(explained[i]))
+                self.deleter.add(images_BCHW[i], maps[i], int(explained[i]))
             self._fresh.append(Explained(
                 row.name, truth, names[called[i]], float(p_BC[i, explained[i]]), names[explained[i]],
                 _known(self.groups[ALL].centre[-1]), _known(inside), None if mask is None else float(mask.mean()),
@@ -171,18 +171,7 @@ class _Run:
 
     def faithfulness(self):
         """Return the summary of the curves; None where none was measured."""
-        return summed_up(self.perturber.parts, self.perturber.curves()) if self.measured else None
-
-
-def named(classifier: Classifier, p_BC: np.ndarray) -> np.ndarray:
-    """Return int (B,): the class that the classifier names; a detector decides at its validated threshold."""
-    if classifier.target != "origin" or REAL not in classifier.classes:
-        return p_BC.argmax(1)
-    real = list(classifier.classes).index(REAL)
-    generated = decide(1 - p_BC[:, real], classifier.calibration)
-    others = p_BC.copy()
-    others[:, real] = -1
-    return np.where(generated, others.argmax(1), real)
+        return summed_up(self.deleter.parts, self.deleter.curves()) if self.measured else None
 
 
 def _known(value: float | None) -> float | None:

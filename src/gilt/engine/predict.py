@@ -59,11 +59,18 @@ def predict(classifier: Classifier, source: ImageTable | Path | str | Sequence[P
         logits, errors = _cached(classifier, table, cache, batch_size, progress)
     else:
         logits, errors = _streamed(classifier, paths, batch_size, progress)
+    return as_predictions(classifier, logits, names, errors, table)
+
+
+def as_predictions(classifier: Classifier, logits_NC: np.ndarray, paths: Sequence[str] | None = None,
+                   errors: Sequence[str | None] | None = None, table: ImageTable | None = None) -> Predictions:
+    """Return a classifier's logits as its predictions, with its classes and calibration; origin and class are the table's."""
+    none = [None] * len(logits_NC)
     return Predictions(
-        path=names, classes=tuple(classifier.classes), target=classifier.target, logits=logits, error=errors,
-        calibration=classifier.calibration,
-        origin=list(table.frame["origin"]) if table is not None else [None] * len(names),
-        class_=list(table.frame["class"]) if table is not None else [None] * len(names))
+        path=[""] * len(logits_NC) if paths is None else paths, logits=logits_NC, error=errors or none,
+        classes=tuple(classifier.classes), target=classifier.target, calibration=classifier.calibration,
+        origin=none if table is None else list(table.frame["origin"]),
+        class_=none if table is None else list(table.frame["class"]))
 
 
 def find_images(sources: Sequence[Path | str]) -> list[Path]:

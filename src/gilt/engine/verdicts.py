@@ -14,10 +14,10 @@ import pandas as pd
 
 from gilt.config import GENERATED, REAL
 from gilt.data.web import is_address
-from gilt.engine.predict import predict
+from gilt.engine.predict import as_predictions, predict
 from gilt.engine.stability import flips
 from gilt.engine.stream import Look, Seen, stream
-from gilt.evaluation.calibration import decide, p_generated
+from gilt.evaluation.calibration import calibrated, decide, named, p_generated
 from gilt.evaluation.predictions import Predictions
 from gilt.files import fingerprint
 from gilt.models.classifier import Classifier
@@ -26,11 +26,6 @@ from gilt.models.metadata import Metadata
 PIECE = 256  # images
 UNCERTAIN = "uncertain"
 COLUMNS = ("path", "label", "p_generated", "verdict", "stable", "flips", "credentials", "software", "error")
-
-
-def is_detector(classifier: Classifier) -> bool:
-    """Tell whether a classifier says if an image is generated."""
-    return classifier.target == "origin" and REAL in classifier.classes
 
 
 def pieces(paths: Sequence[str]) -> Iterator[list[str]]:
@@ -95,56 +90,33 @@ def _frame(classifier: Classifier, paths: Sequence[str], seen: Sequence[Seen], l
     count = max((len(one.logits) for one in seen if one.logits is not None), default=1)
     nothing = np.full((count, len(classifier.classes)), np.nan, np.float32)
     logits_NVC = np.stack([nothing if one.logits is None else one.logits for one in seen])
-    said = _predictions(classifier, logits_NVC[:, 0], paths, [one.error for one in seen])
+    said = as_predictions(classifier, logits_NVC[:, 0], paths, [one.error for one in seen])
     if top:
         return said.top(top)
-    if not is_detector(classifier):
+    if not classifier.detects:
         return said.frame
-    every = _predictions(classifier, logits_NVC.reshape(-1, logits_NVC.shape[-1]))
+    every = as_predictions(classifier, logits_NVC.reshape(-1, logits_NVC.shape[-1]))
     p_NV = p_generated(every).reshape(len(seen), count)
     return _judged(said, p_NV, seen, look)
 
 
-def _predictions(classifier: Classifier, logits: np.ndarray, paths: Sequence[str] | None = None,
-                 errors: Sequence[str | None] | None = None) -> Predictions:
-    none = [None] * len(logits)
-    return Predictions(path=paths or [""] * len(logits), origin=none, class_=none, logits=logits, error=errors or none,
-                       classes=tuple(classifier.classes), target=classifier.target, calibration=classifier.calibration)
-
-
 def _judged(said: Predictions, p_NV: np.ndarray, seen: Sequence[Seen], look: Look) -> pd.DataFrame:
     """Return a detector's rows: the likeliest origin at the threshold, and what becomes of the verdict under changes."""
-    readable = said.readable
+    readable, p_NC = said.readable, calibrated(said)
     called_NV = decide(p_NV, said.calibration)
     own = np.where(called_NV[:, 0], GENERATED, REAL)
     turned = flips(called_NV) if look.stable else [""] * len(own)
     shown = readable & look.stable
     calls = np.where([bool(text) for text in turned], UNCERTAIN, own)
     columns: dict[str, object] = {
-        "path": list(said.path), "label": _where(readable, _named(said, called_NV[:, 0])), "p_generated": p_NV[:, 0],
-        "verdict": _where(readable, calls), "stable": _where(shown, ["no" if text else "yes" for text in turned]),
+        "path": list(said.path), "label": _where(readable, [said.classes[place] for place in named(p_NC, said)]),
+        "p_generated": p_NV[:, 0], "verdict": _where(readable, calls),
+        "stable": _where(shown, ["no" if text else "yes" for text in turned]),
         "flips": _where(shown, [text or None for text in turned]),
         "credentials": [one.credentials for one in seen], "software": [one.software for one in seen]}
     if GENERATED not in said.classes:
-        columns |= _by_generator(said, p_NV[:, 0])
+        columns |= {f"p_{name}": p_NC[:, i] for i, name in enumerate(said.classes) if name != REAL}
     return pd.DataFrame(columns | {"error": list(said.error)})
-
-
-def _by_generator(said: Predictions, p: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each generator's part of the calibrated probability (N,): together they are p_generated."""
-    real = said.classes.index(REAL)
-    others = np.delete(said.logits.astype(float), real, axis=1) / (said.calibration.temperature if said.calibration else 1.0)
-    parts = np.exp(others - others.max(1, keepdims=True))
-    parts *= (p / parts.sum(1))[:, None]
-    return {f"p_{name}": parts[:, i] for i, name in enumerate(n for n in said.classes if n != REAL)}
-
-
-def _named(said: Predictions, called: np.ndarray) -> list[str]:
-    """Return real, or the likeliest of the other classes where an image is called generated."""
-    others = said.logits.copy()
-    others[:, said.classes.index(REAL)] = -np.inf
-    best = np.where(np.isnan(said.logits).any(1), 0, others.argmax(1))
-    return [said.classes[place] if yes else REAL for yes, place in zip(called, best, strict=True)]
 
 
 def _where(shown: np.ndarray, values: Sequence[object]) -> list[object]:

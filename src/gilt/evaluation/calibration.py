@@ -12,7 +12,7 @@ import logging
 
 import numpy as np
 from scipy import optimize
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logsumexp, softmax
 
 from gilt.config import REAL
 from gilt.errors import TableError, listed
@@ -35,6 +35,32 @@ def p_generated(predictions: Predictions, calibration: Calibration | None = None
     calibration = calibration or predictions.calibration
     return _p(predictions.logits, _place(predictions),
               (calibration.temperature, calibration.bias) if calibration else (1.0, 0.0))
+
+
+def calibrated(predictions: Predictions) -> np.ndarray:
+    """Return float64 (N, C): every class's probability, as `p_generated` has it for a detector; NaN where unreadable.
+
+    Of a detector, real has 1 - p_generated, and the others share p_generated as their logits at its temperature say.
+    Of any other classifier they are `Predictions.probabilities`.
+    """
+    if not predictions.detects:
+        return predictions.probabilities
+    p, real, known = p_generated(predictions), predictions.classes.index(REAL), predictions.calibration
+    parts = softmax(np.delete(predictions.logits.astype(float), real, axis=1) / (known.temperature if known else 1.0), axis=1)
+    return np.insert(parts * p[:, None], real, 1 - p, axis=1)
+
+
+def named(p_NC: np.ndarray, predictions: Predictions) -> np.ndarray:
+    """Return int (N,): the class that is named where the classes have these probabilities; 0 where unreadable.
+
+    The likeliest; of a detector, real below its validated threshold, else the likeliest of the others.
+    """
+    if not predictions.detects:
+        return np.nan_to_num(p_NC).argmax(1)
+    real, others = predictions.classes.index(REAL), np.nan_to_num(p_NC)
+    generated = decide(1 - p_NC[:, real], predictions.calibration)
+    others[:, real] = -1
+    return np.where(np.isnan(p_NC).any(1), 0, np.where(generated, others.argmax(1), real))
 
 
 def decide(p: np.ndarray, calibration: Calibration | None = None) -> np.ndarray:
@@ -116,7 +142,7 @@ def _p(logits: np.ndarray, real: int, calibrated: tuple[float, float]) -> np.nda
 
 def _place(predictions: Predictions) -> int:
     """Return where the class `real` stands among the logits."""
-    if predictions.target != "origin" or REAL not in predictions.classes:
+    if not predictions.detects:
         raise TableError(f"these are no detector's predictions: their target is {predictions.target!r} and their classes are "
                          f"{listed(predictions.classes)}; a detector tells {REAL!r} from what is generated")
     return predictions.classes.index(REAL)

@@ -51,8 +51,7 @@ def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin"
                          f"({listed(predictions.classes)})")
     labels, probabilities = labels[known], predictions.probabilities[known]
     overall, by_class = measure(labels, probabilities)
-    detector = predictions.target == "origin" and REAL in predictions.classes
-    scores = p_generated(predictions)[known] if detector else probabilities[:, 1]
+    scores = p_generated(predictions)[known] if predictions.detects else probabilities[:, 1]
     columns = {"class": predictions.class_, "origin": predictions.origin}
     groups: dict[str, dict[str, dict[str, Metric]]] = {}
     for name in by:
@@ -66,7 +65,7 @@ def evaluate(predictions: Predictions, *, by: Sequence[str] = ("class", "origin"
             groups[name] = {value: overall if (values == value).all() else
                             measure(labels[values == value], probabilities[values == value])[0]
                             for value in sorted(set(values))}
-    if detector:
+    if predictions.detects:
         overall = overall | study_metrics(predictions)
     return Evaluation(overall, groups, confusion(labels, probabilities.argmax(1), len(predictions.classes)),
                       predictions.classes, predictions.target, {k: v for k, v in left_out.items() if v})

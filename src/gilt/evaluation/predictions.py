@@ -45,6 +45,11 @@ class Predictions:
         return np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
 
     @property
+    def detects(self) -> bool:
+        """Whether a detector said so: its classes tell real from generated images, or from those of generators."""
+        return self.target == "origin" and REAL in self.classes
+
+    @property
     def labels(self) -> np.ndarray:
         """Int64 (N,): the true target's place in `classes`, or -1 where it is unknown to the classifier.
 

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from safetensors.torch import save_file
 from torch import nn
 
-from gilt.config import Preprocessing
+from gilt.config import REAL, Preprocessing
 from gilt.errors import GiltError, ModelError, listed
 from gilt.files import atomic_path
 from gilt.models.card import read_card
@@ -81,6 +81,11 @@ class Classifier:
             held = f"a graph of {len(self.network.graph):,} bytes"
         return (f"<Classifier {self.model}{head} {size}, {held}, "
                 f"target {self.target}: {listed(self.classes)}>")
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector: one that tells real images from generated ones."""
+        return self.target == "origin" and REAL in self.classes
 
     @property
     def head(self) -> dict[str, Any]:

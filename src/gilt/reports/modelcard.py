@@ -93,7 +93,7 @@ def judged_by(model: Path | str, predictions: Path | str) -> dict[str, Any]:
         raise ModelError(f"{predictions} are not predictions of {model}: their target is {said.target!r} and their classes are "
                          f"{listed(said.classes)}, or another threshold came with them. Make them with gilt evaluate -o")
     counts: dict[str, Any] = {"predictions": Path(predictions).name, "n": int(said.readable.sum())}
-    if said.target == "origin" and REAL in said.classes:
+    if said.detects:
         from gilt.evaluation.detection import detection
 
         found = detection(said)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from gilt.engine.attribution import blurred, stretched
+from gilt.engine.predict import as_predictions
+from gilt.evaluation.calibration import calibrated
 from gilt.evaluation.faithfulness import MAP, MIDDLE, RANDOM, middle_map
 from gilt.models.classifier import Classifier
 
@@ -15,7 +17,7 @@ DRAWS = 3  # random maps an image, whose curves are meaned
 Curves = dict[tuple[str, str], np.ndarray]
 
 
-class Perturber:
+class Deleter:
     """Measures the curves of one image after the other.
 
     `grid` is how coarse the method's maps are: random ones are drawn as coarse, because scattered pixels would be another
@@ -70,7 +72,8 @@ class Perturber:
 
     def _scores(self, images: list[torch.Tensor], place: int) -> list[float]:
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
-        return probabilities(self.classifier, self.classifier.logits(batch))[:, place].tolist()
+        logits = self.classifier.logits(batch).cpu().numpy()
+        return calibrated(as_predictions(self.classifier, logits))[:, place].tolist()
 
 
 def _ranks(values: np.ndarray, ties: np.ndarray) -> np.ndarray:
@@ -79,9 +82,3 @@ def _ranks(values: np.ndarray, ties: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
     return ranks
-
-
-def probabilities(classifier: Classifier, logits_BC: torch.Tensor) -> torch.Tensor:
-    """Return float64 (B, C): a classifier's probabilities, at a detector's own temperature where it has one."""
-    calibration = classifier.calibration
-    return (logits_BC.double() / (calibration.temperature if calibration else 1.0)).softmax(1)
