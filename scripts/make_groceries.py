@@ -1,6 +1,6 @@
 """Make a sample of groceries: real photographs at 48 pixels, and images of a generator that learnt from them alone.
 
-    python scripts/make_groceries.py photographs ../shared/data/grocery/real   # build/groceries/images/real/{split}/{class}/
+    python scripts/make_groceries.py photographs GROCERIES   # build/groceries/images/real/{split}/{class}/
     gilt scan build/groceries/images --layout '{origin}/{split}/{class}' -o build/groceries/photographs.parquet
     gilt generate train build/groceries/photographs.parquet --config scripts/groceries-flow.toml \\
         -o build/groceries/flow.safetensors
@@ -8,6 +8,14 @@
     python scripts/make_groceries.py add                                        # as JPEG, into build/groceries/images/flow
     gilt scan build/groceries/images --layout '{origin}/{split}/{class}' --layout '{origin}/{class}' \\
         -o build/groceries/groceries-48.parquet
+
+GROCERIES is the folder of the data set that holds train, val and test. Guidance 3 was chosen on the val photographs, by
+
+    gilt train build/groceries/photographs.parquet --set train.model=mobilenet_v2 --set train.weights=WEIGHTS \\
+        --set train.frozen=true --set train.image_size=96 --set train.steps=600 --set train.batch_size=100 \\
+        -o build/groceries/judge.safetensors
+    python benchmarks/samplers.py build/groceries/flow.safetensors build/groceries/photographs.parquet \\
+        --model mobilenet_v2 --weights build/groceries/judge.safetensors --count 20
 
 Then the bar of docs/sample.md, with W for MobileNetV2's features at 96 pixels as in benchmarks/RESULTS.md:
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import gilt
 from conftest import make_birds
 from gilt.errors import TableError
-from gilt.evaluation.calibration import best_threshold, decide, fit_calibration, p_generated
+from gilt.evaluation.calibration import ALPHA, best_threshold, decide, fit_band, fit_calibration, p_generated, undecided
 from gilt.evaluation.predictions import Predictions
 from gilt.evaluation.reliability import reliability
 from gilt.training import Calibration
@@ -118,6 +118,52 @@ def test_predictions_keep_their_calibration_in_the_file(tmp_path):
     assert Predictions.load(tmp_path / "q.parquet").calibration is None
 
 
+def test_the_bands_ends_are_order_statistics_of_either_side():
+    p = np.concatenate([np.arange(40) / 100, 0.2 + np.arange(60) / 100])  # real: 0 to 0.39; generated: 0.2 to 0.79
+    generated = np.arange(100) >= 40
+    # of 40, ceil(41 x 0.95) = 39th from below; of 60, floor(61 x 0.05) = 3rd
+    assert fit_band(p, generated, 0.3) == pytest.approx((0.22, 0.38))
+    assert fit_band(p, generated, 0.5) == pytest.approx((0.22, 0.5))
+    assert fit_band(p, generated, 0.1) == pytest.approx((0.1, 0.38))
+
+
+@pytest.mark.parametrize("n, promised", [(30, 1), (60, 3), (400, 20)])
+def test_new_images_of_either_side_get_the_wrong_verdict_as_rarely_as_promised(n, promised):
+    rng, wrong = np.random.default_rng(0), []
+    for _ in range(400):
+        odds = rng.normal(size=2 * n + 2000) + np.where(np.arange(2 * n + 2000) % 2, 1.0, -1.0)
+        p, generated = 1 / (1 + np.exp(-odds)), np.arange(len(odds)) % 2 == 1
+        low, high = fit_band(p[:2 * n], generated[:2 * n], best_threshold(p[:2 * n], generated[:2 * n])[0])
+        new, made = p[2 * n:], generated[2 * n:]
+        wrong.append([(new[~made] > high).mean(), (new[made] < low).mean()])
+    exactly = promised / (n + 1)  # so many of n + 1 places are beyond the end
+    assert exactly <= ALPHA
+    assert np.mean(wrong, 0) == pytest.approx([exactly, exactly], abs=4 * np.std(wrong) / 20)
+
+
+def test_two_sides_that_are_far_apart_need_no_band():
+    found = fit_calibration(said(400, apart=60))
+    assert found.band is None
+    assert not undecided(np.linspace(0, 1, 50), found).any()
+    assert not undecided(np.linspace(0, 1, 50)).any()
+
+
+def test_the_band_holds_the_threshold_and_says_where_nobody_knows():
+    found = fit_calibration(said(400, apart=1))
+    low, high = found.band
+    assert low < found.threshold < high
+    assert list(undecided(np.array([low - 1e-9, low, found.threshold, high, high + 1e-9, np.nan]), found)) == [
+        False, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("band", [(0.6, 0.9), (0.1, 0.4), (0.5, 0.5), (0.9, 0.1), (-0.1, 0.9), (0.1, 2), (0.1,),
+                                  (float("nan"), 0.9)])
+def test_a_band_that_is_none_is_refused(band):
+    with pytest.raises(ValueError, match="band"):
+        Calibration(temperature=1, threshold=0.5, rule="x", n=1, n_real=1, accuracy=1, balanced_accuracy=1,
+                    false_positive_rate=0, band=band)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(detector, its table): 200 birds of either side, dealt half-half to train and to val and test."""
@@ -146,6 +192,10 @@ def test_a_saved_detector_has_its_calibration_and_older_files_have_none(trained,
     del card["calibration"]
     save_file(load_file(tmp_path / "d.safetensors"), tmp_path / "old.safetensors", metadata={"gilt": json.dumps(card)})
     assert gilt.load_classifier(tmp_path / "old.safetensors").calibration is None
+    card["calibration"] = {name: value for name, value in detector.card["calibration"].items() if name != "band"}
+    save_file(load_file(tmp_path / "d.safetensors"), tmp_path / "older.safetensors", metadata={"gilt": json.dumps(card)})
+    older = gilt.load_classifier(tmp_path / "older.safetensors").calibration
+    assert older == detector.calibration.model_copy(update={"band": None})
     card["calibration"] = {"temperature": -1.0}
     save_file(load_file(tmp_path / "d.safetensors"), tmp_path / "bad.safetensors", metadata={"gilt": json.dumps(card)})
     with pytest.raises(gilt.GiltError, match=r"calibration"):

@@ -17,8 +17,9 @@ import gilt
 from conftest import SHARED, draw, make_birds
 from gilt.config import CropConfig
 from gilt.data.clean import clean, cleaned
-from gilt.data.reencode import Encoding, Recipe, remake
+from gilt.data.reencode import Recipe, remake
 from gilt.data.table import ImageTable
+from gilt.training import Encoding
 from test_clean import audit_of, found
 
 
@@ -248,7 +249,7 @@ def test_colours_are_converted_on_white_and_right_ones_are_left_alone(tmp_path):
 def test_a_colour_profile_stays_with_its_colours_only(tmp_path):
     path = photograph(tmp_path / "a.png", icc_profile=b"profile")
     for recipe, profile in ((Recipe(crop=CropConfig(top=1)), b"profile"), (Recipe(mode="L"), None),
-                            (Recipe(equal=Encoding(30)), None)):
+                            (Recipe(equal=Encoding(size=30, precompress=None)), None)):
         with Image.open(io.BytesIO(remake(path.read_bytes(), recipe).parts[0])) as image:
             assert image.info.get("icc_profile") == profile
 

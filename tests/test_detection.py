@@ -16,9 +16,10 @@ from gilt.errors import GiltError, TableError
 from gilt.evaluation.calibration import fit_calibration, p_generated
 from gilt.evaluation.detection import ORACLE, detection
 from gilt.evaluation.metrics import DETECTED, LESS, NAMES, spoken
-from gilt.evaluation.operating import ranking, rare, scores_of
+from gilt.evaluation.operating import ranking, ranking_of_each, rare, scores_of
 from gilt.evaluation.predictions import Predictions
 from gilt.evaluation.reliability import reliability
+from gilt.evaluation.uncertainty import percentiles, resampled_weights
 from gilt.reports.detection import detection_page, detection_verdict
 from gilt.studies.compare import _verdict
 from test_calibration import said, truth
@@ -79,6 +80,21 @@ def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say():
     assert all(count >= 50 for count in inside.values()), inside  # 57 of 60 are promised
 
 
+def test_a_resample_in_which_a_group_loses_a_side_does_not_count():
+    positive, few, together = np.arange(40) % 10 == 0, np.arange(40) < 20, np.zeros(40)
+    scores = np.random.default_rng(3).normal(size=40) + positive
+    each, mean = ranking_of_each({"few": few, "all": np.ones(40, bool)}, positive, scores, strata=together)
+    [weights] = resampled_weights(together)
+    kept = weights[few & positive].any(0) & weights[few & ~positive].any(0)
+    assert 20 < (~kept).sum() < 100  # two of forty images are often left out together
+    aurocs = [sk.roc_auc_score(positive[few], scores[few], sample_weight=column) for column in weights[few][:, kept].T]
+    value = sk.roc_auc_score(positive[few], scores[few])
+    assert (each["few"]["auroc"].low, each["few"]["auroc"].high) == pytest.approx(percentiles(np.array(aurocs), value))
+    assert each["all"] == ranking(positive, scores, strata=together)
+    for found in (*each.values(), mean):
+        assert all(metric.low <= metric.value <= metric.high for metric in found.values())
+
+
 def test_every_generator_is_held_against_all_real_images_and_the_worst_is_named(found):
     result = detection(found)
     assert set(result.generators) == {"painter", "etcher"}
@@ -137,6 +153,35 @@ def test_a_shift_of_the_real_images_is_noted(found):
     assert any("probabilities are off" in note for note in detection(moved).notes)
     like = replace(said(900, seed=8), calibration=found.calibration)
     assert not any("another kind" in note for note in detection(like).notes)
+
+
+def test_the_band_is_judged_by_what_it_leaves_open_and_how_right_the_rest_is(found):
+    p, generated, (low, high) = p_generated(found), truth(found), found.calibration.band
+    said_ = detection(found).undecided
+    unsure = (p >= low) & (p <= high)
+    assert (said_.low, said_.high) == (low, high)
+    expected = {"uncertain_real": unsure[~generated], "uncertain_generated": unsure[generated],
+                "accuracy": ((p > high) == generated)[~unsure], "false_positive_rate": (p > high)[~unsure & ~generated],
+                "real_called_generated": (p > high)[~generated], "generated_called_real": (p < low)[generated]}
+    assert {name: (m.value, m.n) for name, m in said_.metrics.items()} == {
+        name: (hits.mean(), len(hits)) for name, hits in expected.items()}
+    assert all(m.low <= m.value <= m.high for m in said_.metrics.values())
+    assert said_.metrics["accuracy"].value > detection(found).metrics["accuracy"].value
+
+
+def test_a_promise_that_does_not_hold_is_noted(found):
+    logits = found.logits.copy()
+    logits[~truth(found), 1] += 2
+    notes = detection(replace(found, logits=logits)).notes
+    assert any("of the real images get the verdict 'generated', where the band promises 5 % at most" in note for note in notes)
+    like = replace(said(900, seed=8), calibration=found.calibration)
+    assert not any("band promises" in note for note in detection(like).notes)
+
+
+def test_a_detector_of_an_older_file_has_no_band_to_judge(found, tmp_path):
+    older = replace(found, calibration=found.calibration.model_copy(update={"band": None}))
+    assert detection(older).undecided is None
+    assert "uncertain" not in detection_page(detection(older), older, to=tmp_path / "old.html").read_text().lower()
 
 
 def test_the_calibration_error_stands_beside_what_chance_alone_would_show():

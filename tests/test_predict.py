@@ -33,7 +33,7 @@ from gilt.models.classifier import Classifier
 from gilt.training import Calibration
 
 
-def detector(*, threshold=0.5, classes=("real", "generated"), target="origin") -> Classifier:
+def detector(*, threshold=0.5, classes=("real", "generated"), target="origin", band=None) -> Classifier:
     """A network whose weights are random: what it says means nothing, and that is all these tests need."""
     torch.manual_seed(3)
     network = gilt.create("lenet5", outputs=1 if len(classes) == 2 else len(classes)).eval()
@@ -41,7 +41,7 @@ def detector(*, threshold=0.5, classes=("real", "generated"), target="origin") -
         for value in network.parameters():
             value.mul_(2)
     fitted = Calibration(temperature=0.5, bias=0.1, threshold=threshold, rule="by hand", n=60, n_real=30, accuracy=0.9,
-                         balanced_accuracy=0.9, false_positive_rate=0.1)
+                         balanced_accuracy=0.9, false_positive_rate=0.1, band=band)
     return Classifier(network, "lenet5", classes, target, gilt.Preprocessing(size=32), 1 if len(classes) == 2 else len(classes),
                       calibration=fitted if target == "origin" else None)
 
@@ -111,6 +111,39 @@ def test_without_the_trial_no_row_claims_to_be_stable(inbox):
     found = rows(detector(), sorted(inbox.glob("[0-9]*")))
     assert found["stable"].isna().all()
     assert set(found["verdict"]) <= {"real", "generated"}
+
+
+def test_within_the_band_the_verdict_is_uncertain_and_the_label_stays(inbox, tmp_path, capsys):
+    paths = sorted(inbox.glob("[0-9]*"))
+    p = rows(detector(), paths)["p_generated"].to_numpy()
+    low, high = np.sort(p)[[2, 5]]
+    sure = detector(threshold=float((low + high) / 2), band=(float(low), float(high)))
+    found = rows(sure, paths)
+    assert (found["verdict"] == "uncertain").tolist() == ((p >= low) & (p <= high)).tolist()
+    assert set(found["verdict"]) == {"real", "uncertain", "generated"}
+    assert (found["label"] == np.where(p >= (low + high) / 2, "generated", "real")).all()
+    sure.save(tmp_path / "d.safetensors")
+    _, _, err = run(capsys, "predict", tmp_path / "d.safetensors", *paths, "--no-stable", "-o", tmp_path / "out.csv")
+    assert f"3 generated, 2 real, 4 uncertain: 4 within {low:.2f} to {high:.2f}\n" in err
+
+
+def test_the_summary_tells_what_is_within_the_band_from_what_flips(inbox, tmp_path, capsys):
+    paths = sorted(inbox.glob("[0-9]*"))
+    every = rows(detector(), paths, stable=True)
+    p = np.sort(every["p_generated"])
+    cuts = [(p[i] + p[i + 1]) / 2 for i in range(8)] + [p[0] + 1e-6]
+    turned = {cut: rows(detector(threshold=cut), paths, stable=True)["flips"].notna() for cut in cuts}
+    cut = max(cuts, key=lambda cut: turned[cut].sum())  # a threshold at which some verdicts flip
+    held = every["p_generated"][turned[cut]]
+    assert len(held)
+    detector(threshold=cut, band=(cut - 1e-7, cut)).save(tmp_path / "flip.safetensors")
+    detector(threshold=cut, band=(min(cut, held.min()), max(cut, held.max()))).save(tmp_path / "within.safetensors")
+    said = {name: run(capsys, "predict", tmp_path / f"{name}.safetensors", *paths, "-o", tmp_path / f"{name}.csv")[2]
+            for name in ("flip", "within")}
+    flip = "flips" if len(held) == 1 else "flip"
+    assert f"{len(held)} uncertain: {len(held)} {flip}\n" in said["flip"]
+    assert " within " in said["within"]
+    assert "flip" not in said["within"]
 
 
 def test_a_detector_of_generators_says_each_ones_part(inbox):

@@ -194,7 +194,7 @@ def test_no_generators_name_becomes_a_path(scenes, tmp_path):
 
 @pytest.mark.parametrize("ask, error, words", [
     ({"only": ["paintr"]}, ConfigError, "no generator 'paintr'.*Did you mean 'painter'"),
-    ({"base": {"target": "class"}}, ConfigError, "its target is 'origin', not 'class'"),
+    ({"base": {"target": "class"}}, ConfigError, "its target is 'origin' or 'generator', not 'class'"),
     ({"base": {"train": {"target": "class"}}}, ConfigError, "its target is 'origin'"),
     ({"base": {"generators": ["painter"]}}, TableError, "one generator only, painter"),
     ({"base": {"trian": {}}}, ConfigError, "unknown key 'trian'")])

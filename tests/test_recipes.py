@@ -12,7 +12,7 @@ from gilt.settings import parse
 from gilt.training import TrainConfig, recipes
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipes.md"
-TODAY = {"modern-small", "modern-finetune", "detector-robust"}
+TODAY = {"modern-small", "modern-finetune", "detector", "detector-features", "detector-robust"}
 
 
 @pytest.fixture(scope="module")

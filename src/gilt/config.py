@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from gilt.errors import listed
 from gilt.settings import Config, Count, Moment, Names, Part, Several, Share, Size
-from gilt.training import TrainConfig
+from gilt.training import Encoding, Quality, TrainConfig, detects
 
 REAL = "real"  # the origin of every photograph; any other origin is a generator's name
-GENERATED = "generated"  # the label of those, where the target is `origin`
+GENERATED = "generated"  # the label of all those, where the target is `origin`
 Balance = Literal["over", "under", "smote", "weights", "generated"]
 Control = Literal["held_back", "duplicates", "shuffled"]
 
@@ -135,7 +135,7 @@ class MixConfig(Config):
     `share`: a set whose generated part is `share`, as large as the rows allow or `total` rows.
     `add`: all real rows + `generated` rows (or as many as give `share`; neither: all).
     `replace`: `generated` rows (or the part `share`) of the real ones replaced, the total fixed.
-    Neither mode nor share set: real rows only for target `class`, all rows for target `origin`.
+    Neither mode nor share set: real rows only for target `class`, all rows for a detector (target `origin` or `generator`).
 
     `imbalance` and `max_real_by_class` thin the photographs of the classes out first, to study what too few of them do;
     `balance` evens out what came of it, to the `degree` 0 (as it is) to 1 (all classes alike): see `gilt.data.balance`.
@@ -149,7 +149,7 @@ class MixConfig(Config):
     total: Size | None = None
     max_real: Count | None = None
     max_generated: Count | None = None
-    val: Literal["real", "generated", "mix"] | None = None  # None: real for target `class`, mix for `origin`
+    val: Literal["real", "generated", "mix"] | None = None  # None: real for target `class`, mix for a detector
     val_share: Share | None = None  # generated part of val = "mix"; None: that of the training set
     test: Literal["real", "generated"] = "real"  # for target `class`; "generated" judges the generated images, not a classifier
     imbalance: typing.Annotated[float, Field(ge=1)] | None = None  # photographs of the largest class : of the smallest
@@ -255,9 +255,9 @@ class CleanConfig(Config):
     equalise: bool = False  # one size, colour mode and codec (JPEG) for every image
     size: Size | None = None  # side of the equalised square, pixels; None: the smallest image's shorter side, at most 512
     upscale: bool = False  # enlarge images smaller than `size`; else they are left out
-    quality: typing.Annotated[int, Field(ge=1, le=100)] = 90  # of the equalised JPEG
+    quality: Quality = 90  # of the equalised JPEG
     subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"  # of its colours
-    precompress: typing.Annotated[int, Field(ge=1, le=100)] | None = None  # JPEG quality that all pass before resizing
+    precompress: Quality | None = None  # JPEG quality that all pass before resizing
     copy_all: bool = False  # write every usable image, also where nothing changes
 
     @model_validator(mode="after")
@@ -283,7 +283,7 @@ class CleanConfig(Config):
 
 
 class Preprocessing(Config):
-    """How a file becomes pixels: decoded by Pillow, made RGB, brought to size x size pixels.
+    """How a file becomes pixels: decoded by Pillow, made RGB, encoded like all others (`equal`), brought to size x size pixels.
 
     `fit` stretches the whole image, or crops its middle: at its own resolution, or once its shorter side has `shortest` pixels.
     `resample` is Pillow's filter; shrinking with it averages over the whole area, so there is no aliasing.
@@ -293,6 +293,7 @@ class Preprocessing(Config):
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     fit: Literal["stretch", "crop"] = "stretch"
     shortest: Size | None = None
+    equal: Encoding | None = None
 
 
 class SimilarityConfig(Config):
@@ -339,7 +340,7 @@ class TrialConfig(Config):
     @model_validator(mode="after")
     def _tests(self) -> Self:
         kept = self.split.generated_in_test
-        if self.target == "origin" and (kept or self.mix.test == "generated"):
+        if detects(self.target) and (kept or self.mix.test == "generated"):
             raise ValueError(f"{'split.generated_in_test' if kept else 'mix.test'} is for target 'class': for the origin, both "
                              "kinds are tested")
         if self.mix.test == "generated" and not kept:
@@ -352,9 +353,9 @@ class TrialConfig(Config):
         if self.mix.balance == "smote" and not self.train.frozen:
             raise ValueError("mix.balance='smote' makes new points between frozen features, not between images: set "
                              "train.frozen=true (with train.weights), or choose 'over', 'under', 'weights' or 'generated'")
-        if self.mix.control and self.target == "origin":
+        if self.mix.control and detects(self.target):
             raise ValueError("mix.control lets photographs pose as generated, and the target is the origin: set target='class'")
-        if self.mix.balance == "generated" and self.target == "origin":
+        if self.mix.balance == "generated" and detects(self.target):
             raise ValueError("mix.balance='generated' fills classes up, and the target is the origin: choose 'over', "
                              "'under', 'weights' or 'smote', or set target='class'")
         return self

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gilt.errors import listed, near
 from gilt.settings import Above0, Config, Names, Part, Several, Share, Size, merge
@@ -66,6 +66,7 @@ def _augmentation(text: str) -> str:
     return text
 
 
+DETECTOR = "detector"  # the recipe of a detector where nothing else is said
 METADATA = "metadata"  # the network that is told what files say of themselves, and sees no pixel
 PRETRAINED = "pretrained"  # the weights that a network was published with; "pretrained:TAG" are others of the same library
 
@@ -113,9 +114,46 @@ class HeadConfig(Config):
         return self
 
 
+Quality = typing.Annotated[int, Field(ge=1, le=100)]
+
+
+def _off(value: Any) -> Any:
+    return None if value is False else value
+
+
+class Encoding(Config):
+    """What `equalise` makes of images of every origin: the middle square of `size` x `size` pixels, a JPEG of `quality`.
+
+    `precompress` is a JPEG quality that all pass before they are resized: photographs have mostly been a JPEG once already, and
+    generated images have not. `auto` is the median quality of the JPEG files among the images that are learnt from, if any.
+    """
+
+    size: Size | None = None  # pixels; None: chosen from the images that are learnt from
+    quality: Quality = 90
+    subsampling: Literal["4:4:4", "4:2:0"] = "4:4:4"  # of the JPEG's colours
+    precompress: typing.Annotated[Quality | Literal["auto"] | None, BeforeValidator(_off)] = "auto"
+
+    def __str__(self) -> str:
+        before = f"a JPEG of quality {self.precompress}, then " if self.precompress else ""
+        return f"{before}the middle square at {self.size} pixels, a JPEG of quality {self.quality} ({self.subsampling})"
+
+
+def _encoding(value: Any) -> Any:
+    return {} if value is True else _off(value)
+
+
+Target = Literal["class", "origin", "generator"]
+
+
+def detects(target: str) -> bool:
+    """Tell whether training for `target` makes a detector: `origin` (real or generated), `generator` (real, or whose it is)."""
+    return target in ("origin", "generator")
+
+
 class TrainConfig(Config):
     """How one network is trained.
 
+    `target` is what it tells: the `class`, the `origin` (real or generated), or the `generator` (real, or which of them).
     `recipe` names settings that `recipes.toml` holds; what is given beside it wins. `arguments` are those of the network
     itself (`gilt models NAME` lists them). `weights` is where it starts from: a file (a classifier of gilt's, plain
     safetensors, or a torch state dict), `pretrained` (those that the network was published with; `pretrained:TAG` for others
@@ -124,12 +162,14 @@ class TrainConfig(Config):
     `head` is trained on them. `freeze` and `rates` name layers, or beginnings of their names; `*` is all but the last.
     """
 
-    target: Literal["class", "origin"] = "class"
+    target: Target = "class"
     recipe: str | None = None
     model: str = "thesis2"
     arguments: dict[str, Any] = {}
     dropout: Part | None = None  # None: the network's own
-    image_size: Size | None = None  # pixels; None: the network's own
+    image_size: Size | None = None  # pixels; None: the network's own, of a crop at most what the images have
+    fit: Literal["stretch", "crop"] = "stretch"  # the whole image brought to that size, or a part of it at its own resolution
+    equalise: typing.Annotated[Encoding | None, BeforeValidator(_encoding)] = None  # true: as Encoding has it
     epochs: Size = 30
     steps: Size | None = None  # fixed optimiser steps instead of fixed epochs
     batch_size: Size = 100
@@ -177,8 +217,12 @@ class TrainConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _from_recipe(cls, data: Any) -> Any:
-        """Lay what is given over what the recipe says."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("recipe"), str):
+        """Lay what is given over what the recipe says; a detector of which no network is said takes the recipe DETECTOR."""
+        if not isinstance(data, Mapping):
+            return data
+        if detects(str(data.get("target"))) and not any(data.get(name) for name in ("model", "weights", "recipe")):
+            data = {**data, "recipe": DETECTOR}
+        if not isinstance(data.get("recipe"), str):
             return data
         name = data["recipe"]
         if name not in recipes():
@@ -197,7 +241,7 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _sees_pixels(self) -> Self:
         if self.model == METADATA:
-            for name in ("weights", "image_size"):
+            for name in ("weights", "image_size", "equalise"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"train.model='{METADATA}' sees no pixels: leave train.{name} out")
         return self
@@ -224,6 +268,8 @@ class Calibration(Config):
     generated where the probability that comes of it is `threshold` or more.
     `rule` says how the threshold was chosen, `n` and `n_real` on how many images of `seen_split`; `accuracy`,
     `balanced_accuracy` and `false_positive_rate` are what it came to on these, which flatters it a little.
+    `band` is from where to where the honest verdict is "uncertain": see `gilt.evaluation.calibration.fit_band`. Without one, as
+    in older files, the threshold alone decides.
     """
 
     temperature: Above0
@@ -236,6 +282,13 @@ class Calibration(Config):
     accuracy: Share
     balanced_accuracy: Share
     false_positive_rate: Share
+    band: tuple[Share, Share] | None = None
+
+    @model_validator(mode="after")
+    def _spans(self) -> Self:
+        if self.band and not (self.band[0] <= self.threshold <= self.band[1] and self.band[0] < self.band[1]):
+            raise ValueError(f"band {self.band} must rise, and hold the threshold {self.threshold}")
+        return self
 
 
 def _held(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ OVERVIEW = """Tell generated images from real ones, and measure what generated i
   gilt demo                                               the whole road, on the embedded sample
   gilt scan FOLDER --layout '{origin}/{class}' -o t.parquet
   gilt study run STUDY.toml --store runs/mine             does generated data help?
-  gilt train t.parquet --set target=origin -o d.safetensors   is this image generated?
+  gilt train t.parquet --target origin -o d.safetensors   is this image generated?
 """
 
 

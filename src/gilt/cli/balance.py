@@ -4,7 +4,7 @@ from typing import get_args
 
 import click
 
-from gilt.cli.show import SEED, check_output, print_table, say, settings_option, warnings_shown
+from gilt.cli.show import SEED, TARGET, check_output, print_table, say, settings_option, warnings_shown
 
 
 @click.command(epilog="""\b
@@ -12,8 +12,8 @@ Example:
   gilt balance birds-split.parquet --set method=over --set degree=0.5 -o birds-even.parquet
   gilt train birds-even.parquet -o birds.safetensors""")
 @click.argument("table", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["class", "origin"]), default="class", show_default=True,
-              help="What to even out: the classes, or real against generated.")
+@click.option("--target", type=TARGET, default="class", show_default=True,
+              help="What to even out: the classes, real against generated, or real and each generator.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @settings_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")

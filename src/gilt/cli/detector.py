@@ -11,15 +11,22 @@ if TYPE_CHECKING:
     from gilt.evaluation.detection import Detection
     from gilt.models.classifier import Classifier
 
-SOURCES = 15  # printed at most
+SOURCES, COLUMNS = 15, 12  # printed at most
+EQUALISED = ("This detector sees all images at one size and in one encoding; what an earlier encoding or resize left in the "
+             "pixels remains.")
 CHOSEN = ("FLATTERED: these rows had a part in the training (the validation rows chose the threshold, if no more). Only the "
           "test rows, or another collection, say what the detector is worth.")
 
 
-def shortcut_lines(found: "Sequence[Finding]", skipped: str | None) -> list[str]:
-    """Return what must stand on top of a detector's result: what tells the origin without a pixel, and the remedy."""
+def shortcut_lines(found: "Sequence[Finding]", skipped: str | None, *, equal: bool = False) -> list[str]:
+    """Return what must stand on top of a detector's result: what tells the origin without a pixel, and the remedy.
+
+    `equal`: the detector itself brings all images to one encoding, so what files say of themselves does not reach it.
+    """
     if skipped:
         return [f"shortcuts were not looked for: {skipped}"]
+    if equal:
+        return [f"SHORTCUT IN THE FILES ({one.severity}): {one.meaning} {EQUALISED}" for one in found]
     return [f"SHORTCUT ({finding.severity}): {finding.meaning} {finding.remedy}" for finding in found]
 
 
@@ -47,7 +54,9 @@ def print_detection(found: "Detection", warnings: Sequence[str], *, every: bool 
     names = ("real", "generated")
     click.echo("\nconfusion matrix at the threshold")
     print_table(["true \\ called", *names], [[name, *row] for name, row in zip(names, found.confusion, strict=True)])
+    _print_undecided(found)
     _print_generators(found)
+    _print_attribution(found)
     _print_sources(found, every)
     if found.oracle:
         click.echo(f"\n{found.oracle.label}: threshold {found.oracle.threshold:.3f}, balanced accuracy "
@@ -66,6 +75,48 @@ def threshold_line(found: "Detection") -> str:
     return (f"threshold {known.threshold:.3f} ({known.rule}, n = {known.n:,}; temperature {known.temperature:.2f}, bias "
             f"{known.bias:.2f}); there it came to balanced accuracy {known.balanced_accuracy:.3f}, false-positive rate "
             f"{known.false_positive_rate:.3f}")
+
+
+def _print_undecided(found: "Detection") -> None:
+    """Print what comes of saying "uncertain" within the band."""
+    from gilt.evaluation.band import OUTCOMES, PROMISED
+    from gilt.evaluation.calibration import ALPHA
+
+    known = found.undecided
+    if known is None:
+        return
+    click.echo(f"\nuncertain from {known.low:.3f} to {known.high:.3f}, the band that validation gave; * promised to be at most "
+               f"{100 * ALPHA:.0f} % on images like the validation images")
+    print_table(["verdicts", "value", "low", "high", "n"],
+                [[OUTCOMES[name] + (" *" if name in PROMISED else ""), m.value, m.low, m.high, m.n]
+                 for name, m in known.metrics.items()])
+
+
+def _print_attribution(found: "Detection") -> None:
+    """Print how rightly generators are named, and what each origin's images are called."""
+    from gilt.evaluation.attribution import NAMING
+
+    known = found.attribution
+    if known is None:
+        return
+    click.echo("\nnaming the generator, at the threshold")
+    print_table(["metric", "value", "low", "high", "n"],
+                [[NAMING[name], m.value, m.low, m.high, m.n] for name, m in known.metrics.items()])
+    wide = len(known.called) > COLUMNS
+    rows = [[f"{name} (unknown to it)" if name in known.unknown else name,
+             *([sum(counts), _taken(name, counts, known.called)] if wide else counts),
+             *(known.origins[name][key].value if name in known.origins else None for key in ("recall", "precision"))]
+            for name, counts in zip(known.true, known.confusion, strict=True)]
+    click.echo("")
+    first = ["true", "n", "else most often called"] if wide else ["true \\ called", *known.called]
+    print_table([*first, "recall", "precision"], rows)
+
+
+def _taken(name: str, counts: Sequence[int], called: Sequence[str]) -> str | None:
+    """Return what an origin's images are wrongly called most often, with how many are."""
+    wrong = {other: count for other, count in zip(called, counts, strict=True) if other != name and count}
+    most = max(wrong, key=lambda other: wrong[other], default="")
+    return f"{most} ({wrong[most]:,})" if wrong else None
 
 
 def _print_generators(found: "Detection") -> None:

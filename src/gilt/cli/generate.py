@@ -1,6 +1,8 @@
 """The commands gilt generate train and gilt generate sample: our own generators."""
 import sys
 import time
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,10 @@ from gilt.cli.show import CLEAR, SEED, check_output, clock, say, settings_option
 if TYPE_CHECKING:
     from gilt.generators.sampling import Made
     from gilt.generators.training import Look, Step
+
+DIFFUSION = {"guidance": (float, "How far the class is pulled away from any class.  [default: 1.5]"),
+             "steps": (int, "Evaluations of the network.  [default: 12]"),
+             "sampler": (str, "euler, heun or adams.  [default: adams]")}
 
 
 @click.group()
@@ -67,6 +73,19 @@ def train(table: Path, kind: str | None, output: Path, config: Path | None, seed
         f"much as two that it learnt from{said}")
 
 
+def sampling_options(origin: str, *, only: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command what every one takes that makes images by a trained generator.
+
+    `origin` is the help of --origin, and `only` begins that of what no GAN takes.
+    """
+    options = [
+        click.option("--seed", type=SEED, default=0, show_default=True), click.option("--origin", help=origin),
+        *(click.option(f"--{name}", type=kind, help=f"{only}{text[0].lower() if only else text[0]}{text[1:]}")
+          for name, (kind, text) in DIFFUSION.items()),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)]
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
 @generate.command("sample", epilog="""\b
 Example:
   gilt generate sample flow.safetensors -o made/flow --count 300
@@ -75,12 +94,7 @@ Example:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for the images.")
 @click.option("--count", "counts", multiple=True, default=("100",), show_default=True, metavar="N|CLASS=N",
               help="Images of each class, or of one class. May be repeated.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--origin", help="The generator's name in tables.  [default: its file's name]")
-@click.option("--guidance", type=float, help="Diffusion: how far the class is pulled away from any class.  [default: 1.5]")
-@click.option("--steps", type=int, help="Diffusion: evaluations of the network.  [default: 12]")
-@click.option("--sampler", help="Diffusion: euler, heun or adams.  [default: adams]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@sampling_options("The generator's name in tables.  [default: its file's name]", only="Diffusion: ")
 def sample(generator: Path, output: Path, counts: tuple[str, ...], seed: int, origin: str | None, device: str,
            **given: Any) -> None:
     """Make images with a trained generator: a folder that gilt scan reads, with class, origin and what the generator saw.

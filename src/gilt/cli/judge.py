@@ -44,8 +44,8 @@ def evaluate(model: Path, table: Path, part: str, root: Path | None, output: Pat
     """Judge a classifier on a table: metrics with 95 % intervals and n, by class and by origin.
 
     For target `class`, only photographs are judged. A class merged at training (Fruit = Apple, ...) is merged here too.
-    A detector is judged at the threshold that it brought along, by generator and by source of the real images; what gives the
-    origin away without a pixel stands on top.
+    A detector is judged at the threshold that it brought along, by generator and by source of the real images, and on which
+    generator it names, where it names them; what gives the origin away without a pixel stands on top.
     """
     from gilt.data.sources import real_sources
     from gilt.data.table import ImageTable
@@ -113,11 +113,12 @@ def _judge_classes(classifier: "Classifier", rows: "ImageTable", predictions: "P
 def _judge_detector(classifier: "Classifier", rows: "ImageTable", predictions: "Predictions", evaluation: "Evaluation",
                     wanted: _Wanted) -> None:
     """Print or write what a detector is worth, the shortcuts on top."""
-    from gilt.data.audit import origin_shortcuts
+    from gilt.data.audit import generator_shortcuts, origin_shortcuts
     from gilt.evaluation.detection import detection
 
     found = detection(predictions, sources=wanted.sources)
     shortcuts, skipped = origin_shortcuts(rows)
+    shortcuts += generator_shortcuts(rows) if found.attribution else []
     warnings = [*shortcut_lines(shortcuts, skipped), *trained_lines(classifier), *([CHOSEN] if wanted.chosen_by else [])]
     if wanted.as_json:
         values = _values(evaluation) | {"detection": found.as_json(), "shortcuts": [one.as_json() for one in shortcuts],
@@ -125,9 +126,6 @@ def _judge_detector(classifier: "Classifier", rows: "ImageTable", predictions: "
         click.echo(json.dumps(values, indent=1))
     else:
         print_detection(found, warnings, every=wanted.every)
-        if len(evaluation.classes) > 2:
-            click.echo("\nas one of several origins")
-            _print_evaluation(evaluation, wanted.every)
     if wanted.html:
         from gilt.reports.detection import detection_page
 

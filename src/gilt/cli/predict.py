@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from gilt.engine.stream import Look
     from gilt.models.classifier import Classifier
+    from gilt.training import Calibration
 
 NAMINGS = ("stem", "file", "path")
 
@@ -46,8 +47,9 @@ def predict(model: Path, paths: tuple[str, ...], output: Path | None, as_json: b
             sample: Path | None) -> None:
     """Say what images show, or whether they are generated.
 
-    PATHS are files, folders and archives. Of a detector: path, label, p_generated, verdict (generated, real or uncertain),
-    stable, flips, credentials, software, error; of another classifier: path, label, p_<class> ..., error. An unreadable image
+    PATHS are files, folders and archives. Of a detector: path, label, p_generated, verdict (generated, real, or uncertain:
+    within the band that validation gave, or turned by a mild change), stable, flips, credentials, software, p_GENERATOR where
+    it names them, error; of another classifier: path, label, p_<class> ..., error. An unreadable image
     keeps its line, with the reason under `error`; in a submission it gets the class of most training images, and is named on
     standard error.
     """
@@ -75,16 +77,16 @@ def predict(model: Path, paths: tuple[str, ...], output: Path | None, as_json: b
     with reading(trusted) as credentials:
         look = Look(stable=detects if stable is None else stable, software=detects,
                     credentials=credentials if detects else None, addresses=urls, private=allow_private)
-        _verdicts(classifier, model, paths, look, _Written(output, as_json, top))
+        _verdicts(classifier, model, paths, look, _Written(output, as_json, top, classifier.calibration))
     return None
 
 
 class _Written:
     """Where the rows go, and what they come to in the end."""
 
-    def __init__(self, output: Path | None, as_json: bool, top: int | None) -> None:
-        self.output, self.as_json, self.top = output, as_json, top
-        self.images, self.bad, self.verdicts = 0, 0, Counter[str]()
+    def __init__(self, output: Path | None, as_json: bool, top: int | None, calibration: "Calibration | None" = None) -> None:
+        self.output, self.as_json, self.top, self.calibration = output, as_json, top, calibration
+        self.images, self.bad, self.within, self.verdicts = 0, 0, 0, Counter[str]()
 
     def print(self, frame: "pd.DataFrame") -> None:
         """Print rows on standard output."""
@@ -95,15 +97,24 @@ class _Written:
 
     def count(self, frame: "pd.DataFrame") -> None:
         """Count rows that were written."""
+        from gilt.evaluation.calibration import undecided
+
         self.images += len(frame)
         self.bad += int(frame["error"].notna().sum())
         if "verdict" in frame:
             self.verdicts.update(frame["verdict"].dropna())
+            self.within += int(undecided(frame["p_generated"], self.calibration).sum())
 
     def say(self) -> None:
         """Say what was written, and what it holds."""
         bad = f"{self.bad:,} of them unreadable" if self.bad else ""
         called = [f"{self.verdicts[word]:,} {word}" for word in ("generated", "real", "uncertain") if self.verdicts]
+        if self.verdicts["uncertain"] and self.calibration and self.calibration.band:
+            low, high = self.calibration.band
+            flip = self.verdicts["uncertain"] - self.within  # of those outside the band
+            why = [f"{self.within:,} within {low:.2f} to {high:.2f}" if self.within else "",
+                   f"{flip:,} flip{'s' if flip == 1 else ''}" if flip else ""]
+            called[-1] += f": {', '.join(filter(None, why))}"
         more = "; ".join(filter(None, (bad, ", ".join(called))))
         if self.output:
             say(f"wrote {self.output}: {self.images:,} images{f', {more}' if more else ''}")

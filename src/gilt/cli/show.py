@@ -17,6 +17,7 @@ settings_option = click.option("--set", "settings", multiple=True, metavar="NAME
                                help="Change a setting, as in --set train.epochs=5. May be repeated.")
 CLEAR = "\r\x1b[2K"  # takes a line of progress away
 SEED = click.IntRange(0, 2**32 - 1)
+TARGET = click.Choice(["class", "origin", "generator"])
 
 
 class _Place(click.ParamType):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gilt.cli.show import SEED, bar, check_output, print_table, say, settings_option, warnings_shown
+from gilt.cli.show import SEED, TARGET, bar, check_output, print_table, say, settings_option, warnings_shown
 from gilt.cli.tables import _summary
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ Example:
   gilt split birds.parquet --folds 5 -o folds/
   gilt split verify birds-split.parquet birds.csv""")
 @click.argument("table", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["class", "origin"]),
+@click.option("--target", type=TARGET,
               help="For `class`, test rows are photographs only.  [default: class; origin where generators are held out]")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--folds", type=click.IntRange(2), metavar="K", help="Write K tables into the folder OUTPUT: fold-0.parquet ... "
@@ -140,13 +140,15 @@ def _results(table: "ImageTable", config: "SplitConfig", target: str,
     """Yield (name, dealt table, settings of its own); the name is "" where there is one table only."""
     from gilt.data.split import folds, leave_one_generator_out
     from gilt.data.split import split as run
+    from gilt.training import detects
 
     if choices["folds"] is not None:
         for i, result in enumerate(folds(table, config, target=target, seed=choices["seed"])):
             yield f"fold-{i}", result, {"fold": i}
     elif choices["each"]:
-        if target != "origin":
-            raise click.UsageError("--leave-one-generator-out is for --target origin: for `class`, the test is on photographs")
+        if not detects(target):
+            raise click.UsageError("--leave-one-generator-out is for --target origin or generator: for `class`, the test is on "
+                                   "photographs")
         for name, result in leave_one_generator_out(table, config, seed=choices["seed"]):
             yield re.sub(r"[^\w.-]", "_", name), result, {"hold_out": [name]}
     else:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gilt.cli.show import SEED, bar, check_output, print_table, say, settings_option, warnings_shown
+from gilt.cli.show import SEED, TARGET, bar, check_output, print_table, say, settings_option, warnings_shown
 
 if TYPE_CHECKING:
     from gilt.data.table import ImageTable
@@ -105,7 +105,7 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
 Example:
   gilt mix birds-split.parquet --set mode=add --set generated=400 -o birds-plus-400.parquet""")
 @click.argument("table", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["class", "origin"]), default="class", show_default=True)
+@click.option("--target", type=TARGET, default="class", show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @settings_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gilt.cli.show import SEED, TrainLine, check_output, say, settings_option, warnings_shown
+from gilt.cli.show import SEED, TARGET, TrainLine, check_output, say, settings_option, warnings_shown
 
 if TYPE_CHECKING:
+    from gilt.config import TrialConfig
     from gilt.data.table import ImageTable
     from gilt.engine.train import Epoch
+    from gilt.training import TrainConfig
 
 WIDTH = 100
+UNEVEN = 1.5  # times as many rows of one side as of the other: they are then weighed
 
 
 def _list_recipes(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -49,20 +52,25 @@ def _said(value: Any) -> str:
 @click.command(epilog="""\b
 Example:
   gilt train groceries.parquet --set train.model=thesis2 --set train.epochs=5 -o groceries.safetensors
-  gilt train groceries.parquet --set target=origin -o detector.safetensors
+  gilt train groceries.parquet --target origin --equalise -o detector.safetensors
+  gilt train groceries.parquet --target generator -o attribution.safetensors
   gilt train groceries.parquet --recipe modern-small -o groceries.safetensors""")
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The classifier (safetensors) to write.")
+@click.option("--target", type=TARGET, help="What to tell: the class; real or generated; or real or which generator. Short for "
+              "--set target=TARGET.  [default: class]")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings (a study's [base]).")
 @click.option("--recipe", help="Start from a recipe's settings: short for --set train.recipe=NAME.")
 @click.option("--recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes,
               help="List the recipes with their source, settings and reported results, and exit.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
+@click.option("--equalise", is_flag=True, help="Bring all images to one size and one encoding, in training and in use: short "
+              "for --set train.equalise=true.")
 @settings_option
-def train(table: Path, output: Path, config: Path | None, recipe: str | None, seed: int, root: Path | None,
-          settings: tuple[str, ...]) -> None:
-    """Train one classifier on a table's train rows; the target is class or origin.
+def train(table: Path, output: Path, config: Path | None, seed: int, root: Path | None, settings: tuple[str, ...],
+          **short: Any) -> None:
+    """Train one classifier on a table's train rows; the target is class, origin or generator.
 
     Rows without a split are dealt first (70-15-15). Test rows are not read: see gilt evaluate. A long training keeps its
     state in OUTPUT.part: after a kill or Ctrl-C, the same command goes on from there.
@@ -73,17 +81,20 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
     from gilt.engine.train import train as run
     from gilt.files import read_toml
     from gilt.settings import override, parse
-    from gilt.studies.trial import prepare
+    from gilt.studies.trial import logit_names
+    from gilt.training import detects
 
     check_output(output)
-    given = ((f"train.recipe={recipe}",) if recipe else ()) + settings
-    trial = parse(TrialConfig, override(read_toml(config) if config else {}, given), where=str(config or "--set"))
+    given = tuple(f"{name}={value}" for name, value in (
+        ("train.recipe", short["recipe"]), ("target", short["target"]), ("train.equalise", "{}" if short["equalise"] else None))
+        if value)
+    trial = parse(TrialConfig, override(read_toml(config) if config else {}, given + settings), where=str(config or "--set"))
     part = output.with_name(f"{output.name}.part")
     with warnings_shown():
         whole = ImageTable.load(table, root=root)
-        dealt, rows = prepare(whole, trial, seed=seed)
+        trial, dealt, rows = _dealt(whole, trial, seed)
         rows.check_files()
-        kept, looked = part.exists(), _shortcuts(rows) if trial.target == "origin" else {}
+        kept, looked = part.exists(), _shortcuts(rows, trial.train) if detects(trial.target) else {}
 
         def tell(_epoch: "Epoch") -> None:
             nonlocal kept
@@ -92,7 +103,7 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
                 say(f"the training's state is kept in {part}: after a kill or Ctrl-C, the same command goes on from there")
 
         try:
-            classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=dealt.usable.names(trial.target),
+            classifier = run(rows, trial.train, seed=seed, progress=TrainLine(), classes=logit_names(dealt, trial.target),
                              log_dir=output.with_suffix(".tensorboard"), checkpoint=part, on_epoch=tell)
         except KeyboardInterrupt:
             if part.exists():
@@ -103,13 +114,35 @@ def train(table: Path, output: Path, config: Path | None, recipe: str | None, se
     say(_result(classifier, output))
 
 
-def _shortcuts(rows: "ImageTable") -> dict[str, Any]:
+def _dealt(whole: "ImageTable", trial: "TrialConfig", seed: int) -> "tuple[TrialConfig, ImageTable, ImageTable]":
+    """Return (settings, all rows dealt, the rows to use); a detector whose sides are uneven weighs them, and says so."""
+    from gilt.data.balance import balanced_by
+    from gilt.errors import listed
+    from gilt.studies.trial import prepare
+    from gilt.training import detects
+
+    dealt, rows = prepare(whole, trial, seed=seed)
+    learnt = rows.where(split="train")
+    counts = learnt.labels(trial.target).value_counts()
+    if not detects(trial.target) or "balance" in trial.mix.model_fields_set or balanced_by(learnt) \
+            or counts.max() < UNEVEN * counts.min():
+        return trial, dealt, rows
+    rows_said = listed(f"{name} {count:,}" for name, count in counts.items())
+    say(f"the training rows are uneven ({rows_said}): each side counts the same in the loss, as mix.balance=weights has it "
+        "(--set mix.balance=weights --set mix.degree=0 leaves them as they are)")
+    trial = trial.model_copy(update={"mix": trial.mix.model_copy(update={"balance": "weights"})})
+    return trial, *prepare(whole, trial, seed=seed)
+
+
+def _shortcuts(rows: "ImageTable", config: "TrainConfig") -> dict[str, Any]:
     """Tell, before a detector is trained, what gives the origin away without a pixel; return it for the provenance."""
     from gilt.cli.detector import shortcut_lines
-    from gilt.data.audit import origin_shortcuts
+    from gilt.data.audit import generator_shortcuts, origin_shortcuts
 
-    found, skipped = origin_shortcuts(rows.where(split=("train", "val")))
-    for line in shortcut_lines(found, skipped):
+    learnt = rows.where(split=("train", "val"))
+    found, skipped = origin_shortcuts(learnt)
+    found += generator_shortcuts(learnt) if config.target == "generator" else []
+    for line in shortcut_lines(found, skipped, equal=config.equalise is not None):
         say(line)
     return {"shortcuts": [{"severity": one.severity, "score": round(one.score, 4), "meaning": one.meaning} for one in found]}
 

@@ -4,10 +4,8 @@ from typing import Any
 
 import click
 
-from gilt.cli.generate import MadeLine, counts_of
-from gilt.cli.show import SEED, say, settings_option, warnings_shown
-
-_SAMPLE = ("steps", "guidance", "sampler")
+from gilt.cli.generate import DIFFUSION, MadeLine, counts_of, sampling_options
+from gilt.cli.show import say, settings_option, warnings_shown
 
 
 @click.command("translate", epilog="""\b
@@ -24,12 +22,7 @@ Example:
 @click.option("--count", "counts", multiple=True, metavar="N|CLASS=N",
               help="Images of each class, or of one class; more than there are rows: several of a row. May be repeated.  "
                    "[default: one of each row]")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--origin", help="The images' origin in tables.  [default: the generator's file's name, with -translated]")
-@click.option("--guidance", type=float, help="How far the class is pulled away from any class.  [default: 1.5]")
-@click.option("--steps", type=int, help="Evaluations of the network.  [default: 12]")
-@click.option("--sampler", help="euler, heun or adams.  [default: adams]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@sampling_options("The images' origin in tables.  [default: the generator's file's name, with -translated]")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the table's images are now, if they moved.")
 @settings_option
 def translate(generator: Path, table: Path, output: Path, **given: Any) -> None:
@@ -45,7 +38,7 @@ def translate(generator: Path, table: Path, output: Path, **given: Any) -> None:
     from gilt.generators.translation import translate as run
     from gilt.settings import override, parse
 
-    sample = {name: given[name] for name in _SAMPLE if given[name] is not None}
+    sample = {name: given[name] for name in DIFFUSION if given[name] is not None}
     parse(SampleConfig, sample, where="gilt generate translate")  # before the generator is read, which takes a while
     chosen = {"strength": given["strength"], "origins": given["origins"] or None,
               "count": counts_of(given["counts"]) if given["counts"] else None}

@@ -19,6 +19,7 @@ from gilt.data.controls import candidates, joined, own_only, posed
 from gilt.data.order import ordered
 from gilt.data.table import ImageTable
 from gilt.errors import ConfigError, TableError
+from gilt.training import detects
 
 Chooser = Callable[[ImageTable, ImageTable], ImageTable]  # photographs, generated rows -> those that may be taken
 
@@ -126,9 +127,9 @@ def _sizes(config: MixConfig, real: int, generated: int, target: str) -> tuple[i
 def _share_sizes(config: MixConfig, real: int, generated: int, target: str) -> tuple[int, int]:
     share = config.share
     if share is None:
-        if target == "origin" and config.total is None:
+        if detects(target) and config.total is None:
             return real, generated
-        share = 0.5 if target == "origin" else 0.0
+        share = 0.5 if detects(target) else 0.0
     if share in (0.0, 1.0):
         most = generated if share else real
         total = config.total or most
@@ -160,7 +161,7 @@ def _val_rows(val: ImageTable, kind: str, share: float, seed: int, target: str) 
         chosen = real
     elif kind == "generated":
         chosen = generated
-    elif target == "origin":
+    elif detects(target):
         chosen = val
     elif share in (0.0, 1.0):
         chosen = generated if share else real

@@ -51,11 +51,14 @@ class Change:
         return self.kind if self.strength is None else f"{self.kind}={self.strength:g}"
 
 
-def encoded(image: Image.Image, kind: str, quality: float) -> Image.Image:
-    """Return an RGB image as it comes back from a file: `JPEG` (colour at half size) or `WEBP` of a quality, 1 to 100."""
+def encoded(image: Image.Image, kind: str, quality: float, **options: int) -> Image.Image:
+    """Return an RGB image as it comes back from a file: `JPEG` (colour at half size) or `WEBP` of a quality, 1 to 100.
+
+    `options` are more of the encoder's own.
+    """
     image.info = {}  # no colour profile, no EXIF
     file = io.BytesIO()
-    image.save(file, kind, quality=round(quality))
+    image.save(file, kind, quality=round(quality), **options)
     with Image.open(file, formats=(kind,)) as back:
         return back.convert("RGB")
 

@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 
 from gilt.config import Preprocessing
 from gilt.data.containers import read_image, reading_order
+from gilt.data.equalise import equalised
 from gilt.errors import ImageError
 from gilt.files import fingerprint, sha256, writing
 
@@ -149,6 +150,8 @@ _room = _Room(2 * MOST_PIXELS)
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Return a Pillow image as RGB of the right size; transparency is laid on white, 16 bits are scaled to 8."""
     image = plain_rgb(image)
+    if preprocessing.equal:
+        image = equalised(image, preprocessing.equal)
     if preprocessing.fit == "crop":
         return _middle(image, preprocessing)
     size = (preprocessing.size, preprocessing.size)

@@ -12,10 +12,11 @@ from PIL import Image
 
 from gilt.config import CleanConfig, CropConfig
 from gilt.data.findings import Audit
-from gilt.data.reencode import Encoding, Recipe, box
+from gilt.data.reencode import Recipe, box
 from gilt.data.rewrite import Job
 from gilt.data.table import ImageTable
 from gilt.errors import ConfigError, TableError, listed, near
+from gilt.training import Encoding
 
 log = logging.getLogger(__name__)
 MOST_SIDE = 512  # pixels of the side that `equalise` chooses by itself, at most
@@ -31,7 +32,7 @@ def plan(table: ImageTable, audit: Audit | None, config: CleanConfig) -> list[Jo
     equal = None
     if config.equalise and len(rows):
         side = config.size or _common_side(rows, grids, cropped, config)
-        equal = Encoding(side, config.upscale, config.quality, config.subsampling, config.precompress)
+        equal = Encoding(size=side, quality=config.quality, subsampling=config.subsampling, precompress=config.precompress)
     recipes: dict[tuple[bool, tuple[int, int] | None], Recipe] = {}
     named = [path for path in rows["path"] if every or path in grids or path in cropped]
     stems = _stems(table.frame["path"], grids)
@@ -41,7 +42,7 @@ def plan(table: ImageTable, audit: Audit | None, config: CleanConfig) -> list[Jo
         kind = (path in cropped, grids.get(path))
         if kind not in recipes:
             recipes[kind] = Recipe(config.upright, config.crop if kind[0] else None, kind[1], config.mode, equal,
-                                   config.copy_all)
+                                   config.copy_all, config.upscale)
         jobs.append(Job(path, hashes[path], recipes[kind], stems[path]))
     return jobs
 

@@ -12,27 +12,21 @@ from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 
 from gilt.config import CropConfig
+from gilt.data.equalise import equal_jpeg
 from gilt.data.pixels import UNREADABLE, open_image, plain_rgb, upright, why
 from gilt.errors import ImageError
+from gilt.training import Encoding
 
 ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}  # any other becomes PNG
 _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """What `equalise` makes of every image: an RGB or grey JPEG of `size` x `size` pixels."""
-
-    size: int
-    upscale: bool = False
-    quality: int = 90
-    subsampling: str = "4:4:4"
-    precompress: int | None = None
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """What is done to one image; `grid` is (rows, columns). `copy` writes it also where nothing changes."""
+    """What is done to one image; `grid` is (rows, columns). `copy` writes it also where nothing changes.
+
+    `equal` makes it the middle square of one size, a JPEG; images smaller than that are refused without `upscale`.
+    """
 
     upright: bool = False
     crop: CropConfig | None = None
@@ -40,6 +34,7 @@ class Recipe:
     mode: Literal["RGB", "L"] | None = None
     equal: Encoding | None = None
     copy: bool = False
+    upscale: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,7 @@ def remake(data: bytes, recipe: Recipe) -> Remade | None:
             parts = [part for whole in parts for part in _cut(whole, *recipe.grid)]
             done.append("cut")
         if recipe.equal:
-            return Remade(tuple(_equal(part, recipe.equal, recipe.mode or "RGB") for part in parts), "JPEG",
-                          (*done, "equalised"))
+            return Remade(tuple(_equal(part, recipe) for part in parts), "JPEG", (*done, "equalised"))
         if recoloured and recipe.mode:
             parts = [plain_rgb(part).convert(recipe.mode) for part in parts]
             done.append(f"made {recipe.mode}")
@@ -130,20 +124,10 @@ def _cut(image: Image.Image, rows: int, columns: int) -> list[Image.Image]:
             for y in range(rows) for x in range(columns)]
 
 
-def _equal(image: Image.Image, to: Encoding, mode: str) -> bytes:
-    """Return the middle square of an image at `to.size` pixels, as a JPEG that says nothing but its pixels."""
-    side = min(image.size)
-    if side < to.size and not to.upscale:
-        raise ImageError(f"equalise: {image.width} x {image.height} pixels, smaller than {to.size}")
-    image = plain_rgb(image)
-    if to.precompress:  # every image has been a JPEG before it is resized, as most photographs have
-        image.info = {}
-        image = Image.open(io.BytesIO(_encode(image, format="JPEG", quality=to.precompress)))
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.resize((to.size, to.size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    square = square.convert(mode)
-    square.info = {}
-    return _encode(square, format="JPEG", quality=to.quality, subsampling=to.subsampling)
+def _equal(image: Image.Image, recipe: Recipe) -> bytes:
+    if min(image.size) < recipe.equal.size and not recipe.upscale:
+        raise ImageError(f"equalise: {image.width} x {image.height} pixels, smaller than {recipe.equal.size}")
+    return equal_jpeg(plain_rgb(image), recipe.equal, recipe.mode or "RGB")
 
 
 def _encode(image: Image.Image, **settings: Any) -> bytes:

@@ -15,6 +15,7 @@ from gilt.data.ties import keep_apart, links, refuse_overlaps, with_groups
 from gilt.data.ways import by_time, holding_out, in_folds, plain
 from gilt.errors import ConfigError, TableError, listed
 from gilt.settings import parse
+from gilt.training import detects
 
 __all__ = ["deal_out", "folds", "keep_apart", "leave_one_generator_out", "split"]
 log = logging.getLogger(__name__)
@@ -31,9 +32,9 @@ def split(table: ImageTable, config: SplitConfig | None = None, *, target: str =
     columns and generators that are not there; warns where no test row comes out.
     """
     config = config or SplitConfig(**settings)
-    if config.hold_out and target != "origin":
-        raise ConfigError("split.hold_out is for target 'origin': for target 'class' the test is on photographs only. Name the "
-                          "generators to train on with generators = [...]")
+    if config.hold_out and not detects(target):
+        raise ConfigError("split.hold_out is for target 'origin' or 'generator': for target 'class' the test is on photographs "
+                          "only. Name the generators to train on with generators = [...]")
     table, columns = with_groups(table, config.groups)
     if not config.keep:
         table = table.with_column("split", None)
@@ -59,7 +60,7 @@ def folds(table: ImageTable, config: SplitConfig | None = None, *, target: str =
           **settings: Any) -> Iterator[ImageTable]:
     """Yield one dealt table a fold (`folds`, 5 if nothing is said): its test is the fold, train and val come from the rest.
 
-    Together the folds test every real row once; for target `origin`, every row. `settings` are SplitConfig's fields by
+    Together the folds test every real row once; for a detector, every row. `settings` are SplitConfig's fields by
     name. Raises as `split`, and where a table has splits already that are to be kept.
     """
     config = config or SplitConfig(**settings)
@@ -73,7 +74,7 @@ def leave_one_generator_out(table: ImageTable, config: SplitConfig | None = None
                             **settings: Any) -> Iterator[tuple[str, ImageTable]]:
     """Yield (generator, table) for every generator: its rows are test rows only, the others' train and val rows only.
 
-    For target `origin`; photographs are dealt alike in all tables. `settings` are SplitConfig's fields by name. Raises as
+    For a detector; photographs are dealt alike in all tables. `settings` are SplitConfig's fields by name. Raises as
     `split`, and where the table has one generator only.
     """
     config = config or SplitConfig(**settings)
@@ -92,7 +93,7 @@ def _changed(config: SplitConfig, **changes: Any) -> SplitConfig:
 def _check(table: ImageTable, target: str) -> None:
     """Raise where there is nothing to train on; warn where there is nothing to test on."""
     frame = table.frame[table.frame["excluded"].isna()]
-    rows = frame if target == "origin" else frame[frame["origin"] == REAL]
+    rows = frame if detects(target) else frame[frame["origin"] == REAL]
     found = rows["split"].value_counts()
     counts = listed(f"{name} {found[name]}" for name in SPLITS if name in found) or "none"
     remedy = "Scan with a layout that says {split}, or deal them anew with split.keep=false"

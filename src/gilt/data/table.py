@@ -2,7 +2,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gilt.config import GENERATED, REAL
 from gilt.data.containers import absent
 from gilt.errors import TableError, listed, near
 from gilt.files import atomic_path
+from gilt.training import detects
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "class", "origin", "split", "width", "height", "format", "mode", "quality", "bytes", "modified", "sha256",
@@ -22,6 +23,11 @@ _NUMBERS = ("width", "height", "quality", "bytes", "modified")
 # measured by `gilt.data.facts` on a reduced picture; part of a scanned table, not of every table
 STATISTICS = ("brightness", "contrast", "red", "green", "blue", "saturation", "sharpness", "flat", "seam")
 BALANCE = {"times": 1, "loss_weight": 1.0, "smote_to": 0}  # set by `gilt.data.balance`; name -> the value that changes nothing
+
+
+def in_order(names: Iterable[str], target: str) -> list[str]:
+    """Return the names of a target sorted; of a detector's, real first, so that 1 means generated."""
+    return sorted(names, key=lambda name: (detects(target) and name != REAL, name))
 
 
 class ImageTable:
@@ -90,14 +96,24 @@ class ImageTable:
         return sorted(self.frame["origin"].unique(), key=lambda name: (name != REAL, name))
 
     def labels(self, target: str) -> pd.Series:
-        """Return each row's target as a name: its class, or for `origin` "real" or "generated"."""
+        """Return each row's target as a name: its class; for `origin` "real" or "generated"; for `generator` its origin.
+
+        Raises TableError for a `generator` that is named "generated" beside others: that word stands for all of them.
+        """
         if target == "class":
             return self.frame["class"]
-        return self.frame["origin"].where(self.frame["origin"] == REAL, GENERATED)
+        origins = self.frame["origin"]
+        if target == "generator":
+            named = set(origins) - {REAL}
+            if GENERATED in named and len(named) > 1:
+                raise TableError(f"a generator is named {GENERATED!r}, which stands for all of them ({listed(sorted(named))}): "
+                                 "give it another name, or leave it out with generators = [...]")
+            return origins
+        return origins.where(origins == REAL, GENERATED)
 
     def names(self, target: str) -> list[str]:
-        """Return the names that `labels` takes: sorted, but real before generated, so that 1 means generated."""
-        return sorted(self.labels(target).dropna().unique(), reverse=target == "origin")
+        """Return the names that `labels` takes, in the order of a classifier's logits (`in_order`)."""
+        return in_order(self.labels(target).dropna().unique(), target)
 
     @property
     def paths(self) -> list[Path]:

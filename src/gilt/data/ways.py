@@ -8,6 +8,7 @@ from gilt.data.deal import Dealing, follow
 from gilt.data.periods import cut_points, moments, period_of
 from gilt.data.ties import units
 from gilt.errors import TableError, listed, near
+from gilt.training import detects
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def plain(dealing: Dealing) -> None:
 def in_folds(dealing: Dealing, fold: int) -> None:
     """Make fold `fold` of `config.folds` the test, and deal the others into train and val.
 
-    The folds depend on the seed alone, so all of them together test every real row once (for target `origin`, and with
+    The folds depend on the seed alone, so all of them together test every real row once (for a detector, and with
     `config.generated_in_test`, every row).
     """
     _afresh(dealing, "folds")
@@ -104,7 +105,7 @@ def by_time(dealing: Dealing) -> None:
         elif mask.any():
             log.info("no %s row has a %s: they are dealt as usual", name, said)
             dealing.follow(mask)
-            dealing.deal(mask, test=name == "real" or dealing.target == "origin")
+            dealing.deal(mask, test=name == "real" or detects(dealing.target))
         rows = getattr(dealing, name)
         if config.val and dated[name] and not (frame.loc[rows, "split"] == "val").any():
             dealing.carve(rows)

@@ -3,7 +3,8 @@
 Shapes: N images, B batch, H W pixels. Pixels stay uint8 (N, H, W, 3) until a batch is asked for; on CUDA the whole set
 is uploaded once where it fits, on the CPU it stays in the memory map.
 """
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ GPU_PART = 0.5  # of the free device memory that pixels may take
 
 
 class Batches:
-    """The rows of one split: a pack of pixels, the rows' places in it, their labels, and how often each is drawn."""
+    """The rows of one split: a pack of pixels, the rows' places in it, their labels, and how often each is drawn.
+
+    With `window` an image is a square part of its pixels, of so many a side: another one each time where the order is drawn.
+    """
 
     def __init__(self, pack: np.ndarray, rows: np.ndarray, labels: np.ndarray, device: torch.device,
-                 times: np.ndarray | None = None, *, upload: bool = True) -> None:
-        self.pack, self.rows, self.device = pack, rows, device
+                 times: np.ndarray | None = None, *, upload: bool = True, window: int | None = None) -> None:
+        self.pack, self.rows, self.device, self.window = pack, rows, device, window
         self.labels = torch.from_numpy(np.array(labels, np.int64)).to(device)
         self.draws = torch.from_numpy(np.repeat(np.arange(len(rows)), 1 if times is None else times))
         self.uploaded = self._upload() if upload and device.type == "cuda" else None
@@ -34,17 +38,36 @@ class Batches:
         chosen = self.draws[order]
         there = chosen.to(self.device)  # once an epoch: no step waits for a copy
         for rows, labels in zip((chosen if self.uploaded is None else there).split(size), there.split(size), strict=True):
-            yield self.images(rows), self.labels[labels]
+            yield self.images(rows, shuffle), self.labels[labels]
 
-    def images(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Return the chosen rows as images_BCHW float32 in [0, 1], channels-last, on the device."""
+    def images(self, chosen: torch.Tensor, drawn: torch.Generator | None = None) -> torch.Tensor:
+        """Return the chosen rows as images_BCHW float32 in [0, 1], channels-last, on the device.
+
+        `drawn` draws where windows lie; None: in the middle.
+        """
+        places = self._places(len(chosen), drawn)
         if self.uploaded is not None:
-            pixels_BHWC = self.uploaded[chosen.to(self.device)]
+            rows = chosen.to(self.device)
+            held = self.uploaded
+            pixels_BHWC = held[rows] if places is None else torch.stack(self._cut(held, rows.tolist(), places))
         else:
-            pixels_BHWC = torch.from_numpy(self.pack[self.rows[chosen.numpy()]])
+            rows = self.rows[chosen.numpy()]
+            pixels_BHWC = torch.from_numpy(self.pack[rows] if places is None else np.stack(self._cut(self.pack, rows, places)))
             if self.device.type == "cuda":  # from pinned memory the copy runs beside the computing
                 pixels_BHWC = pixels_BHWC.pin_memory().to(self.device, non_blocking=True)
         return to_images(pixels_BHWC)
+
+    def _places(self, count: int, drawn: torch.Generator | None) -> list[list[int]] | None:
+        """Return (top, left) of so many windows; None where an image is seen whole."""
+        if self.window is None or self.window == self.pack.shape[1]:
+            return None
+        spare = self.pack.shape[1] - self.window
+        middle = torch.full((count, 2), spare // 2)
+        return (middle if drawn is None else torch.randint(spare + 1, (count, 2), generator=drawn)).tolist()
+
+    def _cut(self, pixels: Any, rows: Iterable[int], places: list[list[int]]) -> list[Any]:
+        side = self.window
+        return [pixels[row, top:top + side, left:left + side] for row, (top, left) in zip(rows, places, strict=True)]
 
     def _upload(self) -> torch.Tensor | None:
         size = len(self.rows) * int(np.prod(self.pack.shape[1:]))

@@ -76,7 +76,8 @@ class _Row:
         """Return the true class of the classifier's target, or None where it is unknown."""
         if classifier.target == "class":
             return self.class_
-        return self.origin if self.origin is None or self.origin in classifier.classes else GENERATED
+        named = self.origin is None or self.origin in classifier.classes or GENERATED not in classifier.classes
+        return self.origin if named else GENERATED
 
 
 def _rows(source: Source) -> list[_Row]:

@@ -127,7 +127,7 @@ class FeatureBatches(Batches):
         groups = np.arange(len(labels)) if groups is None else groups
         self.groups = np.concatenate([groups, np.full(len(labels) - len(groups), -1)])
 
-    def images(self, chosen: torch.Tensor) -> torch.Tensor:
+    def images(self, chosen: torch.Tensor, drawn: torch.Generator | None = None) -> torch.Tensor:
         """Return the chosen rows' features (B, D), on the device."""
         return self.features[chosen.to(self.device)]
 

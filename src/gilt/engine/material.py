@@ -2,6 +2,7 @@
 
 Shapes: N rows, D features, C classes.
 """
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +12,17 @@ from torch import nn
 from gilt.config import Preprocessing, TrainConfig
 from gilt.data.balance import times
 from gilt.data.pixels import PixelCache
-from gilt.data.table import ImageTable
+from gilt.data.table import ImageTable, in_order
 from gilt.engine.batches import Batches
 from gilt.engine.frozen import FeatureBatches, FrozenFeatures, check_smote, learn_scales, smoted, tied
 from gilt.errors import ConfigError, TableError, listed
 from gilt.models.zoo import find
+from gilt.training import Encoding
+
+log = logging.getLogger(__name__)
+AROUND = 2  # times the side of a crop: what is kept of each training image, for crops to be taken from
+SMALL = 0.05  # of the images may be smaller than what all are brought to
+MOST_SIDE = 512  # pixels of the side that `equalise` chooses by itself, at most
 
 
 class Material:
@@ -32,7 +39,7 @@ class Material:
         self.classes = _classes(self.rows["train"], self.rows["val"], config.target, classes)
         self.outputs = outputs_of(config, len(self.classes))
         check_monitor(config, len(self.rows["val"]))
-        self.preprocessing = Preprocessing(size=config.image_size or find(config.model).input_size)
+        self.preprocessing = preprocessing_of(config, table.where(split=["train", "val"]))
 
     def batches(self, network: nn.Module, cache: PixelCache, *, seed: int) -> dict[str, Batches]:
         """Return the batches of train, and of val where it has rows, on the network's device.
@@ -55,10 +62,13 @@ class Material:
         return rows.labels(self.config.target).map(place).to_numpy(np.int64)
 
     def _pixels(self, split: str, network: nn.Module, cache: PixelCache, _seed: int) -> Batches:
-        rows = self.rows[split]
-        pack, places = cache.pixels(rows.paths, list(rows.frame["sha256"]), self.preprocessing)
+        rows, seen = self.rows[split], self.preprocessing
+        window = seen.size if split == "train" and seen.fit == "crop" else None
+        if window:  # more of each image than is seen at a time: every epoch takes another part of it
+            seen = seen.model_copy(update={"size": min(AROUND * window, max(window, _side(rows, seen.equal)))})
+        pack, places = cache.pixels(rows.paths, list(rows.frame["sha256"]), seen)
         drawn = times(rows).to_numpy() if split == "train" else None
-        return Batches(pack, places, self._labels(rows), next(network.parameters()).device, drawn)
+        return Batches(pack, places, self._labels(rows), next(network.parameters()).device, drawn, window=window)
 
     def _features(self, split: str, network: nn.Module, cache: PixelCache, seed: int) -> Batches:
         rows = self.rows[split]
@@ -71,6 +81,44 @@ class Material:
             features, labels = smoted(np.repeat(features, drawn, 0), np.repeat(labels, drawn), rows, seed)
             groups = np.repeat(groups, drawn)
         return FeatureBatches(features, labels, next(network.parameters()).device, groups)
+
+
+def preprocessing_of(config: TrainConfig, rows: ImageTable) -> Preprocessing:
+    """Return how images are brought to the network: as the settings say, and else as large as these rows allow.
+
+    Crops and equalised images have at most the shorter side of all but the smallest SMALL of the rows: those are mirrored
+    outwards (a crop) or enlarged (equalised), so that a single tiny image does not decide for all.
+    """
+    equal = _equal(config.equalise, rows) if config.equalise else None
+    design = find(config.model)
+    size = config.image_size or design.input_size
+    if config.fit == "crop" and config.image_size is None:
+        size = max(min(size, _side(rows, equal)), design.smallest)
+    return Preprocessing(size=size, fit=config.fit, equal=equal)
+
+
+def _equal(asked: Encoding, rows: ImageTable) -> Encoding:
+    """Return an encoding with all that it leaves open chosen from these rows."""
+    chosen: dict[str, int | None] = {}
+    if asked.size is None:
+        chosen["size"] = min(_side(rows), MOST_SIDE)
+    if asked.precompress == "auto":
+        said = rows.frame["quality"][rows.frame["format"] == "JPEG"].dropna()
+        chosen["precompress"] = int(said.astype(float).median()) if len(said) else None
+    equal = asked.model_copy(update=chosen)
+    log.info("every image is made %s", equal)
+    return equal
+
+
+def _side(rows: ImageTable, equal: Encoding | None = None) -> int:
+    """Return the shorter side, in pixels, that all but the smallest SMALL of the images have. Raises TableError for a gap."""
+    if equal:
+        return equal.size
+    gaps = rows.frame["width"].isna() | rows.frame["height"].isna()
+    if gaps.any():
+        raise TableError(f"{int(gaps.sum())} rows have no width and height, such as {rows.frame['path'][gaps].iloc[0]}: set "
+                         "train.image_size (and train.equalise.size), or make the table with gilt scan")
+    return int(np.quantile(rows.frame[["width", "height"]].min(axis=1).to_numpy(int), SMALL, method="lower"))
 
 
 def outputs_of(config: TrainConfig, classes: int) -> int:
@@ -103,7 +151,7 @@ def _classes(train_rows: ImageTable, val_rows: ImageTable, target: str,
     if labels.nunique() < 2:
         raise TableError(f"the training rows hold one {target} only ({labels.iloc[0]}): there is nothing to tell apart")
     everything = {*train_rows.names(target), *val_rows.names(target)}  # a rare class may have come to val alone
-    names = list(classes or sorted(everything, reverse=target == "origin"))
+    names = list(classes or in_order(everything, target))
     strange = sorted(everything - set(names))
     if strange:
         raise TableError(f"{target} {listed(strange)} is not among the classes given")

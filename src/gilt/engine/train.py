@@ -33,7 +33,7 @@ from gilt.models.device import keep_freed_memory, machine, pick_device, pick_pre
 from gilt.models.features import head_of
 from gilt.models.weights import load_weights
 from gilt.models.zoo import create
-from gilt.training import METADATA
+from gilt.training import METADATA, detects
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
     precision = torch.float32 if config.frozen else pick_precision(config.precision, device)
     _prepare(device)
     seed_everything(seed)
-    network, origin = _network(config, material.outputs)
+    network, origin = _network(config, material.outputs, material.preprocessing.size)
     check_layers(network, config)
     network = network.to(device, memory_format=torch.channels_last)
     checkpoint = Checkpoint(around.get("checkpoint"), _key(material, config, origin, seed, machine(device, precision)))
@@ -88,7 +88,7 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
         "gilt": gilt.__version__, "seed": seed, "train": config.model_dump(mode="json"), "table": table.usable.fingerprint,
         "n_real": len(rows["train"].real), "n_generated": len(rows["train"].generated), "n_drawn": len(batches["train"]),
         "n_val": len(rows["val"]), **notes, **origin, "machine": machine(device, precision)}
-    trained = Classifier(network.eval(), config.model, material.classes, config.target, material.preprocessing,
+    trained = Classifier(network.eval(), config.model, material.classes, _told(config.target), material.preprocessing,
                          material.outputs, config.dropout, config.arguments, [asdict(epoch) for epoch in history], provenance)
     return _calibrated(trained, rows["val"], cache or default_cache())
 
@@ -96,7 +96,7 @@ def train(table: ImageTable, config: TrainConfig | None = None, *, seed: int = 0
 def rehearse(config: TrainConfig, classes: int, *, n_val: int | None = None) -> None:
     """Raise what speaks against training with these settings, before any image is decoded; None: the val rows are not known."""
     pick_device(config.device)
-    network, _ = _network(config, outputs_of(config, classes))
+    network, _ = _network(config, outputs_of(config, classes), config.image_size)
     check_layers(network, config)
     if n_val is not None:
         check_monitor(config, n_val)
@@ -113,9 +113,9 @@ def _prepare(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def _network(config: TrainConfig, outputs: int) -> tuple[nn.Module, dict[str, str]]:
+def _network(config: TrainConfig, outputs: int, size: int | None) -> tuple[nn.Module, dict[str, str]]:
     """Return the network to start from, drawn at random, then filled from `config.weights`, and their content hash."""
-    network = create(config.model, outputs=outputs, input_size=config.image_size, dropout=config.dropout,
+    network = create(config.model, outputs=outputs, input_size=size, dropout=config.dropout,
                      arguments=config.arguments)
     if config.weights is None:
         return network, {}
@@ -146,6 +146,14 @@ def _fit(network: nn.Module, batches: dict[str, Batches], material: Material, co
     found = {split: measure(head, held, config.batch_size, torch.float32) for split, held in batches.items()}
     epoch = Epoch(1, *found["train"], *found.get("val", (None, None)), seconds, len(rows) / seconds)
     return [epoch], {**notes, "train_seconds": round(seconds, 3)}
+
+
+def _told(target: str) -> str:
+    """Return the trained classifier's target: both detectors tell the origin, one in two words and one by name.
+
+    Its classes say which of the two it is, so all that judges, predicts and explains takes them alike.
+    """
+    return "origin" if detects(target) else target
 
 
 def _calibrated(trained: Classifier, val: ImageTable, cache: PixelCache) -> Classifier:

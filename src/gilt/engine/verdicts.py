@@ -1,7 +1,8 @@
 """Verdicts: a classifier over any number of files, piece by piece, as the rows that `gilt predict` writes.
 
-A detector's row has its calibrated probability, the label at the validated threshold, and a verdict that is "uncertain" where
-a mild change of the image turns it. What a file says of its own making stands beside, and changes no verdict.
+A detector's row has its calibrated probability, the label at the validated threshold, and a verdict that is "uncertain" within
+the validated band, and where a mild change of the image turns it. What a file says of its own making stands beside, and changes
+no verdict.
 
 Shapes: N images, V variants, C classes.
 """
@@ -17,7 +18,7 @@ from gilt.data.web import is_address
 from gilt.engine.predict import as_predictions, predict
 from gilt.engine.stability import flips
 from gilt.engine.stream import Look, Seen, stream
-from gilt.evaluation.calibration import calibrated, decide, named, p_generated
+from gilt.evaluation.calibration import calibrated, decide, named, p_generated, undecided
 from gilt.evaluation.predictions import Predictions
 from gilt.files import fingerprint
 from gilt.models.classifier import Classifier
@@ -101,13 +102,13 @@ def _frame(classifier: Classifier, paths: Sequence[str], seen: Sequence[Seen], l
 
 
 def _judged(said: Predictions, p_NV: np.ndarray, seen: Sequence[Seen], look: Look) -> pd.DataFrame:
-    """Return a detector's rows: the likeliest origin at the threshold, and what becomes of the verdict under changes."""
+    """Return a detector's rows: the likeliest origin at the threshold, whether the verdict is sure and holds under changes."""
     readable, p_NC = said.readable, calibrated(said)
     called_NV = decide(p_NV, said.calibration)
     own = np.where(called_NV[:, 0], GENERATED, REAL)
     turned = flips(called_NV) if look.stable else [""] * len(own)
     shown = readable & look.stable
-    calls = np.where([bool(text) for text in turned], UNCERTAIN, own)
+    calls = np.where(undecided(p_NV[:, 0], said.calibration) | [bool(text) for text in turned], UNCERTAIN, own)
     columns: dict[str, object] = {
         "path": list(said.path), "label": _where(readable, [said.classes[place] for place in named(p_NC, said)]),
         "p_generated": p_NV[:, 0], "verdict": _where(readable, calls),

@@ -4,11 +4,13 @@ The temperature and the bias minimise the negative log-likelihood of real agains
 alone, Guo et al. 2017, arXiv:1706.04599, a detector that leans to one side would stay so). Validation images that are told
 apart without a mistake would send the temperature to zero, and every probability to 0 or 1; so the truth is softened, as Platt
 does: with n images of a side, its probability is taken to be (n + 1) / (n + 2). The threshold has the greatest balanced
-accuracy.
+accuracy. Around it lies the band in which the honest verdict is "uncertain": split-conformal prediction for each side by itself
+(Mondrian; Vovk 2013, arXiv:1209.2673).
 
 Shapes: N images, C classes.
 """
 import logging
+import math
 
 import numpy as np
 from scipy import optimize
@@ -22,6 +24,8 @@ from gilt.training import Calibration
 log = logging.getLogger(__name__)
 ENOUGH = 30  # validation images of either side: fewer say little of a threshold
 HALF = 0.5  # the threshold of a detector that has none of its own
+SLACK = 1e-9  # of what is rounded up or down: 0.05 is no binary number
+ALPHA = 0.05  # of either side's images, at most so many get the wrong verdict
 WIDEST = (1e-3, 1e3)  # temperatures looked at
 RULE = "balanced accuracy on val"
 
@@ -68,6 +72,29 @@ def decide(p: np.ndarray, calibration: Calibration | None = None) -> np.ndarray:
     return np.asarray(p) >= (calibration.threshold if calibration else HALF)
 
 
+def undecided(p: np.ndarray, calibration: Calibration | None = None) -> np.ndarray:
+    """Return bool (N,): which images lie in the band, where the honest verdict is "uncertain"; none where there is no band."""
+    low, high = (calibration and calibration.band) or (np.inf, -np.inf)
+    return (np.asarray(p) >= low) & (np.asarray(p) <= high)
+
+
+def fit_band(p: np.ndarray, generated: np.ndarray, threshold: float) -> tuple[float, float] | None:
+    """Return (low, high): above high an image is generated, below low it is real, and in between nobody can say.
+
+    `high` is so high that a new real image lies above it with a probability of ALPHA at most, and `low` so low that a new
+    generated one lies below it as rarely: the ends are order statistics of the validation probabilities (N,), one further
+    out than the plain quantile. That holds for images that could as well have been validation images, and for no others. The
+    threshold is always inside. None where both promises hold at the threshold itself.
+    """
+    real, made = np.sort(p[~generated]), np.sort(p[generated])
+    above = math.ceil((len(real) + 1) * (1 - ALPHA) - SLACK)  # how many real ones lie at `high` or below
+    under = math.floor((len(made) + 1) * ALPHA + SLACK)  # the last generated one that may lie at `low`
+    high = float(real[above - 1]) if above <= len(real) else 1.0
+    low = float(made[under - 1]) if under else 0.0
+    low, high = min(low, threshold), max(high, threshold)
+    return (low, high) if low < high else None
+
+
 def fit_calibration(predictions: Predictions) -> Calibration | None:
     """Return the calibration that predictions on validation images give; None, with a note, where they are too few.
 
@@ -93,7 +120,7 @@ def fit_calibration(predictions: Predictions) -> Calibration | None:
     false, found = float(called[~generated].mean()), float(called[generated].mean())
     return Calibration(temperature=temperature, bias=bias, threshold=threshold, rule=rule, n=n, n_real=n_real,
                        accuracy=float((called == generated).mean()), balanced_accuracy=(1 - false + found) / 2,
-                       false_positive_rate=false)
+                       false_positive_rate=false, band=fit_band(p, generated, threshold))
 
 
 def best_threshold(p: np.ndarray, generated: np.ndarray) -> tuple[float, float]:

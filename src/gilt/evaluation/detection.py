@@ -13,8 +13,10 @@ import numpy as np
 
 from gilt.config import GENERATED, REAL
 from gilt.errors import TableError
-from gilt.evaluation.calibration import ENOUGH, HALF, best_threshold, decide, p_generated
-from gilt.evaluation.metrics import Metric, confusion, from_counts, metric
+from gilt.evaluation.attribution import Attribution, attribution
+from gilt.evaluation.band import Undecided, band_judged
+from gilt.evaluation.calibration import ALPHA, ENOUGH, HALF, best_threshold, decide, p_generated
+from gilt.evaluation.metrics import Metric, confusion, from_counts, proportion
 from gilt.evaluation.operating import RANKING, ranking_of_each, rare, resampled_metric, roc
 from gilt.evaluation.predictions import Predictions
 from gilt.evaluation.reliability import Reliability, reliability
@@ -44,7 +46,8 @@ class Detection:
     `calibration` is None where the detector has no validated threshold: then 0.5 decides. `confusion` rows are real and
     generated images, columns what they are called. `generators` holds each generator's metrics against all real images, `mean`
     their mean over generators and `worst` the generator that is worst in each. `sources` holds the false-positive rate by
-    source of the real images. `roc` holds (false-positive rate, true-positive rate, threshold), `pr` (recall, precision,
+    source of the real images. `undecided` is what its band comes to, where it has one, `attribution` how rightly it names
+    generators, where it does. `roc` holds (false-positive rate, true-positive rate, threshold), `pr` (recall, precision,
     threshold). `left_out` counts images by reason; `notes` are sentences that belong beside the numbers.
     """
 
@@ -64,6 +67,8 @@ class Detection:
     pr: tuple[tuple[float, float, float], ...]
     left_out: dict[str, int]
     notes: tuple[str, ...]
+    undecided: Undecided | None
+    attribution: Attribution | None
 
     @property
     def threshold(self) -> float:
@@ -85,13 +90,11 @@ def detection(predictions: Predictions, *, sources: tuple[str, Sequence[str | No
     Unreadable images, and those of unknown origin, are counted in `left_out`. Raises TableError where no image can be judged,
     or where the predictions are no detector's.
     """
-    p_all, origins = p_generated(predictions), np.array([origin or "" for origin in predictions.origin], object)
-    known = predictions.readable & (origins != "")
+    p_all, known, readable = p_generated(predictions), predictions.traced, predictions.readable
     if not known.any():
         raise TableError("no image can be judged: none that could be read has a known origin")
-    left_out = {"unreadable": int((~predictions.readable).sum()),
-                "origin unknown": int((predictions.readable & (origins == "")).sum())}
-    p, origins = p_all[known], origins[known]
+    left_out = {"unreadable": int((~readable).sum()), "origin unknown": int((readable & ~known).sum())}
+    p, origins = p_all[known], np.array(predictions.origin, object)[known]
     plain = p_generated(replace(predictions, calibration=None))[known]  # what others report: the network's own 0.5
     generated, calibration = origins != REAL, predictions.calibration
     called, both = decide(p, calibration), generated.any() and not generated.all()
@@ -105,6 +108,7 @@ def detection(predictions: Predictions, *, sources: tuple[str, Sequence[str | No
     trust = reliability(p, generated, seed=seed) if both else None
     metrics = at_threshold(generated, called) | {"accuracy_at_half": _share((plain >= HALF) == generated)} | whole
     metrics |= {"brier": trust.brier, "ece": trust.ece} if trust else {}
+    unsure = band_judged(p, generated, calibration)
     kind, where = sources or ("", [None] * len(known))
     where = np.array([str(name or "unknown") for name in where], object)[known]
     return Detection(
@@ -112,7 +116,8 @@ def detection(predictions: Predictions, *, sources: tuple[str, Sequence[str | No
         confusion(generated.astype(int), called.astype(int), 2), trust,
         Oracle(*best_threshold(p, generated)) if both else None, generators, mean, _worst(generators),
         by_source(called[~generated], where[~generated]) if kind else {}, kind, *_curves(generated, p),
-        {reason: count for reason, count in left_out.items() if count}, tuple(_notes(calibration, generated, metrics, trust)))
+        {reason: count for reason, count in left_out.items() if count},
+        (*_notes(calibration, generated, metrics, trust), *_promises(unsure)), unsure, attribution(predictions))
 
 
 def at_threshold(generated: np.ndarray, called: np.ndarray) -> dict[str, Metric]:
@@ -146,7 +151,7 @@ def study_metrics(predictions: Predictions) -> dict[str, Metric]:
     eer, tpr_at_1_fpr, tpr_at_5_fpr, brier, ece; and where there is a validated threshold, `validated_accuracy` and
     `false_positive_rate` at it.
     """
-    known = predictions.readable & np.array([origin is not None for origin in predictions.origin], bool)
+    known = predictions.traced
     generated = np.array([origin != REAL for origin in predictions.origin], bool)[known]
     if REAL not in predictions.classes or not generated.any() or generated.all():
         return {}
@@ -162,8 +167,7 @@ def study_metrics(predictions: Predictions) -> dict[str, Metric]:
 
 
 def _share(hits: np.ndarray) -> Metric:
-    n, count = len(hits), int(hits.sum())
-    return metric(count / n, wilson(count, n), n) if n else Metric(None, None, None, 0)
+    return proportion(hits.sum(), len(hits))
 
 
 def _mean_share(shares: Sequence[Metric], seed: int) -> Metric:
@@ -203,6 +207,13 @@ def _apart(rate: Metric, calibration: Calibration) -> bool:
     """Tell whether a false-positive rate is another than validation's: their intervals share nothing."""
     low, high = wilson(round(calibration.false_positive_rate * calibration.n_real), calibration.n_real)
     return rate.low > high or rate.high < low
+
+
+def _promises(unsure: Undecided | None) -> list[str]:
+    """Return a note for each promise of the band that does not hold here."""
+    return [f"{100 * unsure.metrics[name].value:.1f} % of the {one} images get the verdict {other!r}, where the band promises "
+            f"{100 * ALPHA:.0f} % at most on images like the validation images: these {one} images are of another kind."
+            for name in (unsure.broken if unsure else ()) for one, other in [name.split("_called_")]]
 
 
 def _notes(calibration: Calibration | None, generated: np.ndarray, metrics: dict[str, Metric],

@@ -114,6 +114,11 @@ def metric(value: float, interval: tuple[float, float], n: int) -> Metric:
     return Metric(*numbers, n)
 
 
+def proportion(hits: int, n: int) -> Metric:
+    """Return the part that `hits` are of n images, with Wilson's interval; undefined for no image."""
+    return metric(float(hits / n), wilson(int(hits), int(n)), int(n)) if n else Metric(None, None, None, 0)
+
+
 def _mean(scores: Sequence[_Score], n: int, *, weights: np.ndarray | None = None) -> Metric:
     """Return the mean of per-class scores with its interval; undefined where no class has one."""
     if not scores:
@@ -125,7 +130,7 @@ def _mean(scores: Sequence[_Score], n: int, *, weights: np.ndarray | None = None
 
 def _top(labels: np.ndarray, probabilities: np.ndarray, k: int) -> Metric:
     hits = int((likeliest(probabilities, k) == labels[:, None]).sum())
-    return metric(hits / len(labels), wilson(hits, len(labels)), len(labels))
+    return proportion(hits, len(labels))
 
 
 def _decided(labels: np.ndarray, probabilities: np.ndarray) -> list[Mapping[str, _Score]]:

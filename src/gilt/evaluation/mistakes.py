@@ -12,9 +12,8 @@ from scipy.spatial.distance import squareform
 
 from gilt.errors import TableError
 from gilt.evaluation.evaluate import Evaluation
-from gilt.evaluation.metrics import Metric, metric
+from gilt.evaluation.metrics import Metric, proportion
 from gilt.evaluation.predictions import Predictions
-from gilt.evaluation.uncertainty import wilson
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def confused_pairs(evaluation: Evaluation, *, most: int | None = 10) -> list[Pai
         if not wrong[i, j]:
             break
         count, n = int(wrong[i, j]), int(counts[i].sum())
-        pairs.append(Pair(evaluation.classes[i], evaluation.classes[j], count, metric(count / n, wilson(count, n), n)))
+        pairs.append(Pair(evaluation.classes[i], evaluation.classes[j], count, proportion(count, n)))
     return pairs
 
 

@@ -58,13 +58,18 @@ def found_at(fpr: np.ndarray, tpr: np.ndarray, ceiling: float) -> np.ndarray:
 
 
 def scores_of(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Return each of RANKING as (R,), under R columns of image weights; None: once each, R = 1."""
+    """Return each of RANKING as (R,), under R columns of image weights; None: once each, R = 1.
+
+    It is nan where the weights leave a side without an image.
+    """
     if weights is None:
         weights = np.ones((len(scores), 1), np.float32)
-    _, fpr, tpr = roc(positive, scores, weights)
-    auroc, precision = weighted_ranks(positive, scores, weights)
-    return {"auroc": auroc, "average_precision": precision, "eer": equal_error(fpr, tpr),
-            **{name: found_at(fpr, tpr, ceiling) for name, ceiling in CEILINGS.items()}}
+    found = np.full((len(RANKING), weights.shape[1]), np.nan)
+    if (both := weights[positive].any(0) & weights[~positive].any(0)).any():
+        _, fpr, tpr = roc(positive, scores, weights[:, both])
+        found[:, both] = (*weighted_ranks(positive, scores, weights[:, both]), equal_error(fpr, tpr),
+                          *(found_at(fpr, tpr, ceiling) for ceiling in CEILINGS.values()))
+    return dict(zip(RANKING, found, strict=True))
 
 
 def ranking(positive: np.ndarray, scores: np.ndarray, *, strata: np.ndarray) -> dict[str, Metric]:
@@ -77,7 +82,8 @@ def ranking_of_each(groups: dict[str, np.ndarray], positive: np.ndarray, scores:
     """Return (group -> RANKING, their mean over the groups), for groups given as masks (N,), which may share images.
 
     A generator's group is its images and all real ones. All groups see the same resamples, so the mean has the interval it
-    should have; the groups themselves are not resampled: it says nothing of a generator that is not among them.
+    should have; the groups themselves are not resampled: it says nothing of a generator that is not among them. A resample in
+    which a group loses a side, as one may that is not made of whole `strata`, does not count for it, nor for the mean.
     """
     groups = {name: mask for name, mask in groups.items() if positive[mask].any() and not positive[mask].all()}
     if not groups:
@@ -113,7 +119,11 @@ def _smaller(positive: np.ndarray) -> int:
 def resampled_metric(value: float, resampled: np.ndarray, smaller: int, n: int) -> Metric:
     """Return a Metric of a value and its resamples (R,).
 
-    Where every resample gives the same, the interval is Wilson's, of as many images as the smaller side has.
+    Where every resample gives the same, the interval is Wilson's, of as many images as the smaller side has. Resamples that are
+    nan do not count; without any other there is no interval.
     """
+    resampled = resampled[~np.isnan(resampled)]
+    if not len(resampled):
+        return metric(value, (np.nan, np.nan), n)
     same = np.ptp(resampled) < 1e-9
     return metric(value, wilson(round(value * smaller), smaller) if same else percentiles(resampled, value), n)

@@ -78,7 +78,7 @@ def group_metrics(predictions: Predictions, groups: Mapping[G, np.ndarray]) -> d
     Metrics at its own threshold, and of ranking where a group has both sides; all groups see the same resamples. A group
     without a readable image is left out.
     """
-    known = predictions.readable & np.array([origin is not None for origin in predictions.origin], bool)
+    known = predictions.traced
     p, origins = p_generated(predictions)[known], np.array(predictions.origin, object)[known]
     generated, called = origins != REAL, decide(p, predictions.calibration)
     masks = {str(i): mask[known] for i, mask in enumerate(groups.values())}

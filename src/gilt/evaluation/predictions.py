@@ -66,6 +66,11 @@ class Predictions:
         return np.array([error is None for error in self.error])
 
     @property
+    def traced(self) -> np.ndarray:
+        """Bool (N,): the images that could be read and whose origin is known, on which a detector can be judged."""
+        return self.readable & np.array([bool(origin) for origin in self.origin], bool)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One row an image: path, label (the likeliest class), p_<class> ..., error; empty label and p where unreadable."""
         best = np.where(self.readable, self.logits.argmax(1), -1)

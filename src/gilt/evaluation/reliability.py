@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from gilt.evaluation.metrics import Metric, metric
-from gilt.evaluation.uncertainty import percentiles, resampled_weights, t_interval, wilson
+from gilt.evaluation.metrics import Metric, metric, proportion
+from gilt.evaluation.uncertainty import percentiles, resampled_weights, t_interval
 
 BINS, LEAST = 15, 10  # at most so many bins, each of at least so many images
 DRAWS = 300
@@ -51,7 +51,7 @@ def reliability(p: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> Relia
     resampled = np.concatenate([_error(sums_BN, weights * (p - generated)[:, None], n)
                                 for weights in resampled_weights(generated, seed=seed)])
     counts = sums_BN.sum(1)
-    bins = tuple(Bin(float(mean), metric(hits / count, wilson(int(hits), int(count)), int(count)))
+    bins = tuple(Bin(float(mean), proportion(hits, count))
                  for mean, hits, count in zip(sums_BN @ p / counts, sums_BN @ generated.astype(float), counts, strict=True))
     mean, low, high = t_interval((p - generated) ** 2)
     return Reliability(metric(float(value), percentiles(resampled, value), n), float(floors.mean()),

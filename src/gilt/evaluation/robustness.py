@@ -14,10 +14,10 @@ from gilt.config import REAL
 from gilt.errors import TableError
 from gilt.evaluation.calibration import decide, p_generated
 from gilt.evaluation.detection import at_threshold
-from gilt.evaluation.metrics import Metric, metric
+from gilt.evaluation.metrics import Metric, metric, proportion
 from gilt.evaluation.operating import ranking, rare
 from gilt.evaluation.predictions import Predictions
-from gilt.evaluation.uncertainty import paired_wilson, wilson
+from gilt.evaluation.uncertainty import paired_wilson
 from gilt.training import Calibration
 
 SHOWN = ("auroc", "accuracy", "false_positive_rate", "recall", "tpr_at_5_fpr")  # of a point, in tables and curves
@@ -93,12 +93,12 @@ def measured(plain: Predictions, changed: Sequence[tuple[tuple[str, float], Pred
 
 
 def _point(kind: str, strength: float | None, predictions: Predictions, plain: Predictions) -> Point:
-    origins = np.array([origin or "" for origin in predictions.origin], object)
-    known = predictions.readable & plain.readable & (origins != "")
+    known = predictions.traced & plain.readable
     if not known.any():
         why = next((error for error in predictions.error if error), "no image has a known origin")
         raise TableError(f"no image can be judged under {kind}{'' if strength is None else f'={strength:g}'}: {why}")
-    p, before, origins = p_generated(predictions)[known], p_generated(plain)[known], origins[known]
+    p, before = p_generated(predictions)[known], p_generated(plain)[known]
+    origins = np.array(predictions.origin, object)[known]
     generated = origins != REAL
     called, called_before = decide(p, predictions.calibration), decide(before, plain.calibration)
     metrics: dict[str, Metric] = at_threshold(generated, called) | ranking(generated, p, strata=origins)
@@ -116,7 +116,7 @@ def _against(generated: np.ndarray, called: np.ndarray, before: np.ndarray) -> M
 
 
 def _share(hits: np.ndarray) -> Metric:
-    return metric(float(hits.mean()), wilson(int(hits.sum()), len(hits)), len(hits))
+    return proportion(hits.sum(), len(hits))
 
 
 def _notes(calibration: Calibration | None, plain: Point, points: Sequence[Point]) -> list[str]:

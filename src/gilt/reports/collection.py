@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-import gilt
 from gilt.data.overview import largest, overview, sampled
 from gilt.data.table import ImageTable
-from gilt.files import write_text
+from gilt.reports.pages import write_page
 from gilt.reports.plots import COLOURS, svg
 from gilt.reports.sections import class_name, headline, sections, size_text
 from gilt.reports.thumbs import is_placeholder, thumbnail_uris
@@ -31,12 +29,10 @@ def show(table: ImageTable, *, to: Path | str, samples: int = 6, seed: int = 0, 
     """
     numbers = overview(table)
     origins = list(numbers["origins"])[:len(COLOURS)]
-    page = _template().render(
-        numbers=numbers, name=table.root.name or str(table.root), version=gilt.__version__, seed=seed,
+    return write_page(
+        to, "collection.html", numbers=numbers, name=table.root.name or str(table.root), seed=seed,
         headline=headline(numbers), sections=sections(numbers, every=every), **_samples(table, numbers, samples, seed),
         histograms=_histograms(table, origins), key=list(zip(origins, COLOURS, strict=False)))
-    write_text(to, page)
-    return Path(to)
 
 
 def _samples(table: ImageTable, numbers: Mapping[str, Any], samples: int, seed: int) -> dict[str, Any]:
@@ -99,8 +95,3 @@ def _histogram(title: str, values: list[np.ndarray], logarithmic: bool) -> str:
     if title == "file" or logarithmic:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_text(value) if title == "file" else f"{value:,.0f}"))
     return svg(figure)
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("collection.html")

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import gilt
 from gilt.config import REAL
-from gilt.evaluation.calibration import decide, p_generated
+from gilt.evaluation.attribution import NAMING, Attribution
+from gilt.evaluation.band import OUTCOMES, PROMISED
+from gilt.evaluation.calibration import ALPHA, decide, p_generated
 from gilt.evaluation.detection import AT_THRESHOLD, BY_GENERATOR, Detection
-from gilt.evaluation.metrics import Metric, spoken
 from gilt.evaluation.predictions import Predictions
-from gilt.files import write_text
 from gilt.reports.matrix import confusion_matrix
 from gilt.reports.operating import curves, reliability_picture
+from gilt.reports.pages import percent, percent_interval, write_page
 from gilt.reports.thumbs import is_placeholder, thumbnail_uris
 
 log = logging.getLogger(__name__)
@@ -33,21 +32,20 @@ def detection_page(found: Detection, predictions: Predictions, *, to: Path | str
     top: the shortcuts of the table. `about` says more of the detector and of what it was judged on, a line each. Images that
     are gone are shown as such.
     """
-    known = predictions.readable & np.array([bool(origin) for origin in predictions.origin])
+    known = predictions.traced
     p = p_generated(predictions)
     generated = np.array([origin != REAL for origin in predictions.origin])
     both = bool(found.roc)
-    page = _template().render(
-        name=name or "a detector", version=gilt.__version__, about=about or {}, found=found, warnings=warnings,
-        verdict=detection_verdict(found), number=_number, interval=_interval, spoken=spoken, at_threshold=AT_THRESHOLD,
-        generators=_generators(found), columns=[column for column in BY_GENERATOR if column in found.mean],
+    return write_page(
+        to, "detection.html", name=name or "a detector", about=about or {}, found=found, warnings=warnings,
+        verdict=detection_verdict(found), at_threshold=AT_THRESHOLD, generators=_generators(found),
+        columns=[column for column in BY_GENERATOR if column in found.mean],
         sources=list(found.sources.items())[:LISTED], side=SIDE,
-        matrix=confusion_matrix(np.array(found.confusion), ("real", "generated"), ""),
+        matrix=confusion_matrix(np.array(found.confusion), ("real", "generated"), ""), outcomes=OUTCOMES, promised=PROMISED,
+        promise=f"{100 * ALPHA:.0f} %", naming=NAMING, named=_named(found.attribution) if found.attribution else "",
         curves=curves(found) if both else "",
         reliability=reliability_picture(found, p[known], generated[known]) if both else "",
         kinds=_pictures(predictions, p, known, Path(root)))
-    write_text(to, page)
-    return Path(to)
 
 
 def detection_verdict(found: Detection) -> list[str]:
@@ -55,24 +53,49 @@ def detection_verdict(found: Detection) -> list[str]:
     m, n, lines = found.metrics, found.n_real + found.n_generated, []
     where = f"its validated threshold of {found.threshold:.2f}" if found.calibration else "0.5, for want of a better threshold"
     accuracy, recall, false = m["accuracy"], m["recall"], m["false_positive_rate"]
-    parts = [f"finds {_percent(recall.value)} of the {found.n_generated:,} generated images" if found.n_generated else "",
-             f"calls {_percent(false.value)} of the {found.n_real:,} real ones generated" if found.n_real else ""]
-    lines.append(f"At {where} the detector is right on {_percent(accuracy.value)} of {n:,} images (95 % interval "
-                 f"{_range(accuracy)}): it {' and '.join(filter(None, parts))}.")
+    parts = [f"finds {percent(recall.value)} of the {found.n_generated:,} generated images" if found.n_generated else "",
+             f"calls {percent(false.value)} of the {found.n_real:,} real ones generated" if found.n_real else ""]
+    lines.append(f"At {where} the detector is right on {percent(accuracy.value)} of {n:,} images (95 % interval "
+                 f"{percent_interval(accuracy)}): it {' and '.join(filter(None, parts))}.")
     if found.reliability:
-        lines.append(f"It ranks a generated image above a real one {_percent(m['auroc'].value)} of the time (AUROC "
+        lines.append(f"It ranks a generated image above a real one {percent(m['auroc'].value)} of the time (AUROC "
                      f"{m['auroc'].value:.3f}). Allowed to be wrong on 5 % of the real images, it could find "
-                     f"{_percent(m['tpr_at_5_fpr'].value)} of the generated ones.")
+                     f"{percent(m['tpr_at_5_fpr'].value)} of the generated ones.")
+    lines += _unsure(found)
     if len(found.generators) > 1:
         worst = found.worst["recall"]
         least = found.generators[worst]["recall"]
-        lines.append(f"Over {len(found.generators)} generators it finds {_percent(found.mean['recall'].value)} on the mean; "
-                     f"worst is {worst}, with {_percent(least.value)} of {least.n:,}.")
+        lines.append(f"Over {len(found.generators)} generators it finds {percent(found.mean['recall'].value)} on the mean; "
+                     f"worst is {worst}, with {percent(least.value)} of {least.n:,}.")
     worst, rate = next(iter(found.sources.items()), ("", None))
     if rate and rate.value:
         lines.append(f"Real images are called generated most often where the {found.source} is {worst}: "
-                     f"{_percent(rate.value)} of {rate.n:,} (95 % interval {_range(rate)}).")
+                     f"{percent(rate.value)} of {rate.n:,} (95 % interval {percent_interval(rate)}).")
     return lines
+
+
+def _unsure(found: Detection) -> list[str]:
+    """Return what the band costs and brings, and how rightly generators are named, where there are such."""
+    lines = []
+    if found.undecided:
+        said, sure = found.undecided.metrics, found.undecided.metrics["accuracy"]
+        rest = f"; of the {sure.n:,} others it is right on {percent(sure.value)} (95 % interval {percent_interval(sure)})"
+        sides = [f"{percent(said[f'uncertain_{side}'].value)} of the {side}" for side in ("real", "generated")
+                 if said[f"uncertain_{side}"].n]
+        lines.append(f"Between {found.undecided.low:.2f} and {found.undecided.high:.2f} it says \"uncertain\": of "
+                     f"{' and '.join(sides)} images{rest if sure.n else ''}.")
+    right = found.attribution.metrics["naming"] if found.attribution else None
+    if found.attribution and right and right.n:
+        lines.append(f"Of {right.n:,} images of its {len(found.attribution.called) - 1} generators that it called generated, "
+                     f"it names the right one for {percent(right.value)} (95 % interval {percent_interval(right)}).")
+    return lines
+
+
+def _named(found: Attribution) -> str:
+    """Draw what each origin's images are called; generators that the detector cannot name have a column that stays empty."""
+    counts = np.zeros((len(found.true), len(found.true)), int)
+    counts[:, :len(found.called)] = found.confusion
+    return confusion_matrix(counts, [f"{name} (unknown to it)" if name in found.unknown else name for name in found.true], "")
 
 
 def _generators(found: Detection) -> list[dict[str, Any]]:
@@ -106,24 +129,3 @@ def _pictures(predictions: Predictions, p: np.ndarray, known: np.ndarray, root: 
     if missing:
         log.warning("%d of the page's pictures are missing: the images are not under %s, or cannot be read", missing, root)
     return kinds
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(found: Metric) -> str:
-    return "-" if found.low is None else f"{found.low:.3f} to {found.high:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _range(found: Metric) -> str:
-    return "none" if found.low is None else f"{100 * found.low:.1f} to {100 * found.high:.1f}"
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("detection.html")

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-import gilt
 from gilt.config import REAL
 from gilt.evaluation.attention import CENTRE, Attention
 from gilt.evaluation.explanation import CAUTION, SPOKEN, Explanation
 from gilt.evaluation.faithfulness import MAP, MIDDLE, ORDERS, RANDOM, Faithfulness
 from gilt.evaluation.metrics import Metric
 from gilt.evaluation.spectra import Spectrum, rings
-from gilt.files import write_text
 from gilt.reports.overlays import chosen_pictures, says, triptych
+from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, COLOURS, GOLD, GREY, shortened, svg
 
 PICTURES, SIDE = 24, 112  # on the page, and a third's side in pixels
@@ -35,9 +33,9 @@ def explanation_page(found: Explanation, *, to: Path | str, name: str = "", imag
     """
     shown = chosen_pictures(found.images, PICTURES)
     spectra = list(found.spectra.values())
-    page = _template().render(
-        found=found, name=name or found.model, images=images, version=gilt.__version__, sentences=found.sentences[:-1],
-        caution=CAUTION, method=SPOKEN[found.method], share=_share, number=_number, orders=ORDER_SAID, order_names=ORDERS,
+    return write_page(
+        to, "explanation.html", found=found, name=name or found.model, images=images, sentences=found.sentences[:-1],
+        caution=CAUTION, method=SPOKEN[found.method], share=_share, area=_area, orders=ORDER_SAID, order_names=ORDERS,
         pictures=[{"uri": _uri(one), "path": one.path, "says": says(one), "wrong": one.true not in (None, one.predicted)}
                   for one in shown],
         readable=sum(one.error is None for one in found.images), unreadable=[one for one in found.images if one.error],
@@ -45,8 +43,6 @@ def explanation_page(found: Explanation, *, to: Path | str, name: str = "", imag
         curves=curves(found.faithfulness) if found.faithfulness else "",
         spectra=spectra, lines=spectrum_lines(spectra, found.spectra_size) if spectra else "",
         planes=spectrum_planes(spectra) if spectra else "")
-    write_text(to, page)
-    return Path(to)
 
 
 def mean_maps(groups: Sequence[Attention], *, most: int = MAPS) -> str:
@@ -141,13 +137,9 @@ def _share(one: Metric | None, *, signed: bool = False) -> str:
     return f"{100 * one.value:{sign}.1f}{'' if signed else ' %'}{interval}"
 
 
-def _number(one: Metric | None, *, signed: bool = False) -> str:
+def _area(one: Metric | None, *, signed: bool = False) -> str:
+    """Return "0.531 (0.502 to 0.560)", or "-"."""
     if one is None or one.value is None:
         return "-"
     sign = "+" if signed else ""
     return f"{one.value:{sign}.3f}" + ("" if one.low is None else f" ({one.low:{sign}.3f} to {one.high:{sign}.3f})")
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("explanation.html")

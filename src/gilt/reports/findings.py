@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import gilt
 from gilt.data.findings import Audit, Finding
 from gilt.data.table import ImageTable
-from gilt.files import write_text
+from gilt.reports.pages import write_page
 from gilt.reports.thumbs import thumbnail_uris
 
 GROUPS, MEMBERS, PICTURES, LISTED = 12, 6, 24, 500  # shown of a finding at most
@@ -18,12 +16,10 @@ GROUPS, MEMBERS, PICTURES, LISTED = 12, 6, 24, 500  # shown of a finding at most
 def audit_page(audit: Audit, table: ImageTable, *, to: Path | str) -> Path:
     """Write an audit of `table` as one HTML page to `to` and return its path. Images that are gone are shown as such."""
     rows = table.frame.drop_duplicates("path").set_index("path")
-    page = _template().render(
-        audit=audit, table=table, version=gilt.__version__, sections=[_section(finding, table, rows) for finding in audit],
+    return write_page(
+        to, "findings.html", audit=audit, table=table, sections=[_section(finding, table, rows) for finding in audit],
         clear=[name for name in audit.checks if name not in audit.skipped and not audit.of(name)],
         graves={severity: sum(finding.severity == severity for finding in audit) for severity in ("high", "medium", "low")})
-    write_text(to, page)
-    return Path(to)
 
 
 def _section(finding: Finding, table: ImageTable, rows: pd.DataFrame) -> dict[str, Any]:
@@ -49,8 +45,3 @@ def _bars(counts: dict[str, int]) -> Sequence[tuple[str, int, float]]:
     items = sorted(counts.items(), key=lambda item: -item[1])
     kept = items if len(items) <= 20 else [*items[:10], *items[-10:]]
     return [(name, count, 100 * count / items[0][1]) for name, count in kept]
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("findings.html")

@@ -3,15 +3,13 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-import gilt
-from gilt.files import write_text
+from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, GOLD, GREY, svg
 
 if TYPE_CHECKING:
@@ -29,15 +27,13 @@ def generator_page(looks: Sequence["Look"], *, to: Path | str, name: str, table:
     """
     last = looks[-1]
     chosen = [looks[i] for i in dict.fromkeys(np.linspace(0, len(looks) - 1, min(MOST, len(looks))).round().astype(int))]
-    page = _template().render(
-        name=name, table=table, version=gilt.__version__, facts=last.facts, classes=last.classes,
+    return write_page(
+        to, "generator.html", name=name, table=table, facts=last.facts, classes=last.classes,
         rows=[(label, _strip(made), _strip(real)) for label, made, real in
               zip(last.classes, last.pixels, last.real, strict=True)],
         shown=last.pixels.shape[1], looks=[(int(look.facts["step"]), look.facts, _sheet(look.pixels)) for look in
                                            reversed(chosen)],
         curves=_curves(looks) if len(looks) > 1 else "", low=LOW, minutes=last.facts["seconds"] / 60)
-    write_text(to, page)
-    return Path(to)
 
 
 def _strip(images: np.ndarray) -> str:
@@ -78,8 +74,3 @@ def _curves(looks: Sequence["Look"]) -> str:
     right.set(xlabel="step", ylabel="spread, of the learnt images'", ylim=(0, None))
     figure.tight_layout(w_pad=2)
     return svg(figure)
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("generator.html")

@@ -4,14 +4,13 @@ import io
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-import gilt
 from gilt.errors import ConfigError
 from gilt.evaluation.metrics import LESS, spoken
 from gilt.files import atomic_path, write_text
+from gilt.reports.pages import page
 from gilt.reports.plots import svg
 from gilt.studies.literature import HeatTable
 
@@ -108,9 +107,7 @@ def _csv(table: HeatTable) -> str:
 
 def _page(table: HeatTable) -> str:
     seeds = [n for row in table.seeds for n in row if n]
-    loader = PackageLoader("gilt.reports")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("heatmap.html").render(
-        title=f"Networks x data sets: {spoken(table.metric)}", picture=_svg(table), columns=table.columns, rows=_cells(table),
-        seeds=f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}", version=gilt.__version__,
+    return page(
+        "heatmap.html", title=f"Networks x data sets: {spoken(table.metric)}", picture=_svg(table), columns=table.columns,
+        rows=_cells(table), seeds=f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}",
         generated=any("GENERATED" in name for name in table.columns))

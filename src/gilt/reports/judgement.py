@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import gilt
 from gilt.errors import counted
 from gilt.evaluation.evaluate import Evaluation, evaluate
-from gilt.evaluation.metrics import Metric, spoken
 from gilt.evaluation.mistakes import Pair, confused_pairs, confusion_order, images_of, worst_classes
 from gilt.evaluation.predictions import Predictions
-from gilt.files import write_text
 from gilt.reports.matrix import confusion_matrix
+from gilt.reports.pages import number, percent, percent_interval, write_page
 from gilt.reports.thumbs import is_placeholder, thumbnail_uris
 
 log = logging.getLogger(__name__)
@@ -32,30 +29,29 @@ def judgement(predictions: Predictions, *, to: Path | str, root: Path | str = ".
     """
     evaluation = evaluate(predictions)
     pairs = confused_pairs(evaluation, most=LISTED)
-    page = _template().render(
-        name=name or "a classifier", rows=rows, version=gilt.__version__, about=about or {}, evaluation=evaluation,
-        verdict=verdict(evaluation, rows), number=_number, interval=_interval, spoken=spoken, matrices=_matrices(evaluation),
-        classes=_classes(evaluation), pairs=pairs, shown=_pictures(predictions, pairs[:PAIRS], Path(root)), side=SIDE)
-    write_text(to, page)
-    return Path(to)
+    return write_page(
+        to, "judgement.html", name=name or "a classifier", rows=rows, about=about or {}, evaluation=evaluation,
+        verdict=verdict(evaluation, rows), matrices=_matrices(evaluation), classes=_classes(evaluation), pairs=pairs,
+        shown=_pictures(predictions, pairs[:PAIRS], Path(root)), side=SIDE)
 
 
 def verdict(evaluation: Evaluation, rows: str = "images") -> list[str]:
     """Return what an evaluation says in plain sentences, the main one first: how right, against what, and where not."""
     accuracy, counts = evaluation.metrics["accuracy"], np.sum(evaluation.confusion, 1)
-    said = "rightly called real or generated" if evaluation.target == "origin" else "named rightly"
+    binary = evaluation.target == "origin" and len(evaluation.classes) == 2
+    said = "rightly called real or generated" if binary else "named rightly"
     most = int(counts.argmax())
-    lines = [f"{_percent(accuracy.value)} of {accuracy.n:,} {rows} are {said} (95 % interval {_range(accuracy)}).",
+    lines = [f"{percent(accuracy.value)} of {accuracy.n:,} {rows} are {said} (95 % interval {percent_interval(accuracy)}).",
              f"Always naming the most frequent class here, {evaluation.classes[most]}, would be right for "
-             f"{_percent(counts[most] / accuracy.n)}."]
+             f"{percent(counts[most] / accuracy.n)}."]
     if evaluation.target == "class" and len(evaluation.by["class"]) > 2:
         ranked = [item for item in worst_classes(evaluation) if item[1]["f1"].value is not None]
         (low, worst), (high, best) = ranked[0], ranked[-1]
-        lines.append(f"F1 is lowest for {low} ({_number(worst['f1'].value)}, n = {worst['accuracy'].n:,}) and highest for "
-                     f"{high} ({_number(best['f1'].value)}, n = {best['accuracy'].n:,}).")
+        lines.append(f"F1 is lowest for {low} ({number(worst['f1'].value)}, n = {worst['accuracy'].n:,}) and highest for "
+                     f"{high} ({number(best['f1'].value)}, n = {best['accuracy'].n:,}).")
     for pair in confused_pairs(evaluation, most=1):
         lines.append(f"Most often confused: {pair.true} taken for {pair.predicted}, {counted(pair.count, 'image')} of "
-                     f"{pair.share.n:,} ({_percent(pair.share.value)}; {_range(pair.share)}).")
+                     f"{pair.share.n:,} ({percent(pair.share.value)}; {percent_interval(pair.share)}).")
     return lines
 
 
@@ -98,7 +94,7 @@ def _pictures(predictions: Predictions, pairs: Sequence[Pair], root: Path) -> li
     waiting, probabilities = iter(uris), predictions.probabilities
 
     def shown(found: Sequence[int], named: str) -> list[dict[str, str]]:
-        return [{"uri": next(waiting), "path": predictions.path[i], "says": _percent(probabilities[i, place[named]])}
+        return [{"uri": next(waiting), "path": predictions.path[i], "says": percent(probabilities[i, place[named]])}
                 for i in found]
 
     return [{"pair": pair, "wrong": shown(wrong, pair.predicted), "right": shown(right, pair.predicted)}
@@ -111,24 +107,3 @@ def _examples(predictions: Predictions, name: str) -> np.ndarray:
     if not len(right):
         right = np.flatnonzero(predictions.readable & (predictions.labels == predictions.classes.index(name)))
     return np.random.default_rng(0).permutation(right)[:RIGHT]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(found: Metric) -> str:
-    return "-" if found.low is None else f"{found.low:.3f} to {found.high:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _range(found: Metric) -> str:
-    return "none" if found.low is None else f"{100 * found.low:.1f} to {100 * found.high:.1f}"
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("judgement.html")

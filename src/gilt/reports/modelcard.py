@@ -8,19 +8,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-import gilt
 from gilt.config import REAL
 from gilt.engine.judge import SEEN_DIGITS
 from gilt.errors import ModelError, listed
+from gilt.evaluation.attribution import NAMING
+from gilt.evaluation.band import OUTCOMES
+from gilt.evaluation.calibration import ALPHA
 from gilt.evaluation.evaluate import evaluate
 from gilt.evaluation.metrics import spoken
 from gilt.evaluation.predictions import Predictions
-from gilt.files import write_text
 from gilt.models.card import Facts, read_facts
 from gilt.models.classifier import FORMAT, load_classifier
 from gilt.reports.limits import limits
+from gilt.reports.pages import write_page
+from gilt.settings import parse
+from gilt.training import Calibration, Encoding
 
 Lines = tuple[tuple[str, str], ...]
 QUIET = ("recipe", "tensorboard", "device", "precision", "target", "model", "head", "arguments")  # said elsewhere, or no matter
@@ -88,8 +90,8 @@ def judged_by(model: Path | str, predictions: Path | str) -> dict[str, Any]:
     Raises ModelError where they are another model's, StoreError where the file holds none, TableError where none can be judged.
     """
     said, card = Predictions.load(predictions), _facts(model).card
-    own = (tuple(card.get("classes", ())), card.get("target"), card.get("calibration"))
-    if own != (said.classes, said.target, said.calibration.model_dump() if said.calibration else None):
+    calibration = parse(Calibration, card["calibration"], where=str(model)) if card.get("calibration") else None
+    if (tuple(card.get("classes", ())), card.get("target"), calibration) != (said.classes, said.target, said.calibration):
         raise ModelError(f"{predictions} are not predictions of {model}: their target is {said.target!r} and their classes are "
                          f"{listed(said.classes)}, or another threshold came with them. Make them with gilt evaluate -o")
     counts: dict[str, Any] = {"predictions": Path(predictions).name, "n": int(said.readable.sum())}
@@ -100,6 +102,10 @@ def judged_by(model: Path | str, predictions: Path | str) -> dict[str, Any]:
         metrics, counts = found.metrics, counts | {"n_real": found.n_real, "n_generated": found.n_generated}
         counts["generators"] = {name: {key: _plain(metric) for key, metric in values.items()}
                                 for name, values in found.generators.items()}
+        if found.undecided:
+            counts["undecided"] = {name: _plain(metric) for name, metric in found.undecided.metrics.items()}
+        if found.attribution:
+            counts["attribution"] = {name: _plain(metric) for name, metric in found.attribution.metrics.items()}
     else:
         metrics = evaluate(said).metrics
     return counts | {"metrics": {name: _plain(metric) for name, metric in metrics.items()}}
@@ -111,10 +117,7 @@ def _plain(metric: Any) -> dict[str, Any]:
 
 def write_card(card: ModelCard, *, to: Path | str) -> Path:
     """Write a card as one HTML page that opens offline, and return its path."""
-    template = Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                           lstrip_blocks=True).get_template("modelcard.html")
-    write_text(to, template.render(card=card, version=gilt.__version__))
-    return Path(to)
+    return write_page(to, "modelcard.html", card=card)
 
 
 # -- the sections
@@ -150,8 +153,8 @@ def _goes_in(card: Mapping[str, Any]) -> Lines:
     side = f"{known['size']}x{known['size']} pixels"
     shorter = f", once its shorter side has {known['shortest']} pixels" if known.get("shortest") else ", at its own resolution"
     fit = f"the middle of the image{shorter}" if known.get("fit") == "crop" else "the whole image, stretched"
-    more = {name: value for name, value in known.items() if name not in ("size", "fit", "shortest", "resample") and value}
-    return (("image", f"RGB, {side}: {fit} ({known['resample']})"), *((name, str(value)) for name, value in more.items()))
+    equal = (("made equal", f"first {Encoding.model_validate(known['equal'])}"),) if known.get("equal") else ()
+    return (("image", f"RGB, {side}: {fit} ({known['resample']})"), *equal)
 
 
 def _learnt(card: Mapping[str, Any]) -> Lines:
@@ -196,13 +199,21 @@ def _verdict(card: Mapping[str, Any]) -> Lines:
     fitted = card["provenance"].get("calibrated_on", {})
     where = f"{known['seen_split']} of {fitted['name']}" if fitted.get("name") else known["seen_split"]
     return (("threshold", f"{known['threshold']:.4f}: from this probability on, an image is called generated"),
-            ("rule", known["rule"]),
+            *_uncertain(known), ("rule", known["rule"]),
             ("chosen on", f"{known['n']:,} images ({known['n_real']:,} real) of {where}"),
             ("calibration", f"temperature {known['temperature']:.4f}, bias {known['bias']:.4f} on the log-odds"),
             ("there it came to", f"accuracy {known['accuracy']:.3f}, balanced accuracy {known['balanced_accuracy']:.3f}, "
                                  f"false-positive rate {known['false_positive_rate']:.3f}"
                                  + ("; it was chosen on these very images, which flatters it a little"
                                     if known["seen_split"] == "val" else "")))
+
+
+def _uncertain(known: Mapping[str, Any]) -> Lines:
+    if not known.get("band"):
+        return ()
+    low, high = known["band"]
+    return (("uncertain", f"from {low:.4f} to {high:.4f}: of images like those that chose it, {100 * ALPHA:.0f} % at most of "
+                          "the real ones lie above on the mean, and of the generated ones below"),)
 
 
 def _val(card: Mapping[str, Any]) -> Lines:
@@ -222,6 +233,8 @@ def _judged(judged: Mapping[str, Any] | None) -> Lines:
     sides = f", {judged['n_real']:,} real and {judged['n_generated']:,} generated" if "n_real" in judged else ""
     lines = [("judged on", f"{judged['n']:,} images{sides} ({judged['predictions']})")]
     lines += [(spoken(name), _metric(metric)) for name, metric in judged["metrics"].items() if metric["value"] is not None]
+    for key, words in (("undecided", OUTCOMES), ("attribution", NAMING)):
+        lines += [(words[name], _metric(metric)) for name, metric in judged.get(key, {}).items() if metric["value"] is not None]
     for generator, values in judged.get("generators", {}).items():
         lines.append((f"of {generator}", "; ".join(f"{spoken(name)} {_metric(metric)}" for name, metric in values.items()
                                                    if metric["value"] is not None)))

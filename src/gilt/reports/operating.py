@@ -52,6 +52,10 @@ def reliability_picture(found: Detection, p: np.ndarray, generated: np.ndarray) 
     _histogram(below, p, generated)
     for axis in (top, below):
         axis.axvline(found.threshold, color=GOLD, lw=1.4)
+        if found.undecided:
+            axis.axvspan(found.undecided.low, found.undecided.high, color=GREY, alpha=0.15, lw=0)
+    if found.undecided:
+        top.text((found.undecided.low + found.undecided.high) / 2, 0.02, "uncertain", color="#667", fontsize=8, ha="center")
     top.text(found.threshold, 1.02, " threshold", color=GOLD, fontsize=8, va="bottom",
              ha="left" if found.threshold < 0.8 else "right")
     below.set(xlabel="probability of being generated", ylabel="images")

@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import gilt
 from gilt.errors import counted, listed
 from gilt.evaluation.metrics import spoken
 from gilt.evaluation.over_seeds import Cell
-from gilt.files import write_text
+from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, GOLD, GREY, shortened, svg
 from gilt.studies.protocol_results import SHOWN, Line, ProtocolResult
 
@@ -31,12 +29,10 @@ def protocol_page(result: ProtocolResult, *, to: Path | str, command: str = "") 
     `command` is what runs it again.
     """
     tables = [(name, *protocol_table(result, name)) for name in SHOWN]
-    page = _template().render(
-        result=result, plan=result.plan, version=gilt.__version__, verdict=protocol_verdict(result), tables=tables,
-        picture=protocol_picture(result) if result.lines else "", spoken=spoken, text=_text, command=command,
+    return write_page(
+        to, "protocol.html", result=result, plan=result.plan, verdict=protocol_verdict(result), tables=tables,
+        picture=protocol_picture(result) if result.lines else "", text=_text, command=command,
         warnings=[*result.plan.shortcuts, *_undone(result)], seeds=counted(len(result.seeds), "seed"))
-    write_text(to, page)
-    return Path(to)
 
 
 def protocol_verdict(result: ProtocolResult) -> list[str]:
@@ -164,8 +160,3 @@ def _undone(result: ProtocolResult) -> Sequence[str]:
 def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) \
         else str(value)
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("protocol.html")

@@ -8,20 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-import gilt
 from gilt.config import TrialConfig
 from gilt.data.mix import ordered
 from gilt.data.table import ImageTable
 from gilt.errors import ConfigError, GiltError, StoreError
-from gilt.evaluation.metrics import spoken
-from gilt.files import write_text
 from gilt.reports.arms import anchors, arm_rows, markdown, thesis_table
 from gilt.reports.changes import changes_picture, points
 from gilt.reports.drill import Sections, arm_sections, most_changed
 from gilt.reports.notices import audited, notices
 from gilt.reports.once import Once
+from gilt.reports.pages import write_page
 from gilt.reports.plots import APART, effects_forest, learning_curves, p_text, sample_sheet
 from gilt.reports.tuning import tuning_report
 from gilt.reports.worth import worth_section
@@ -54,7 +50,7 @@ def report(store: Store | Path | str, *, to: Path | str | None = None, root: Pat
     if not finished:
         raise StoreError(f"no trial of {store.address} is finished yet: run gilt study run again")
     path = Path(to) if to else store.folder / "report.html"
-    write_text(path, _template().render(**_page(store, finished, _root(store, root))))
+    write_page(path, "report.html", **_page(store, finished, _root(store, root)))
     if to is None:
         store.publish(path.name)
     return path
@@ -74,8 +70,7 @@ def _page(store: Store, finished: Sequence[TrialRecord], root: Path | None) -> d
         by_arm.setdefault(arm, []).append(sentence)
     sections = arm_sections(Sections(store, store.records(), changes, by_arm, root))
     return {
-        "study": summary, "version": gilt.__version__, "links": links, "metric": metric, "trials": finished,
-        "spoken": spoken, "p_text": p_text, "points": points,
+        "study": summary, "links": links, "metric": metric, "trials": finished, "p_text": p_text, "points": points,
         "notices": notices(found, value, store.records(), store.missing()), "audited": found.sentence,
         "lead": said[:1], "answers": said[1:1 + len(effects)], "cautions": said[1 + len(effects):],
         "best": best_sentences(store, metric=metric), "planned": plan_sentences(effects), "no_worth": no_worth,
@@ -163,9 +158,3 @@ def _command(summary: Mapping[str, Any], store: Store) -> str:
     for setting in summary["settings"]:
         words += ["--set", setting]
     return shlex.join(words)
-
-
-def _template() -> Any:
-    loader = PackageLoader("gilt.reports")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("report.html")

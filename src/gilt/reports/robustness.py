@@ -1,17 +1,14 @@
 """The page of a detector under changes: a curve for each kind of change, every number with its interval, what falls first."""
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import gilt
 from gilt.data.perturb import KINDS
-from gilt.evaluation.metrics import Metric, spoken
+from gilt.evaluation.metrics import spoken
 from gilt.evaluation.robustness import SHOWN, Point, Robustness
-from gilt.files import write_text
+from gilt.reports.pages import percent, write_page
 from gilt.reports.plots import COLOURS, svg
 
 DRAWN = {"auroc": COLOURS[0], "accuracy": COLOURS[1], "recall": COLOURS[2], "false_positive_rate": COLOURS[3]}
@@ -25,34 +22,32 @@ def robustness_page(found: Robustness, *, to: Path | str, name: str = "", about:
 
     `about` says what it was judged on; `warnings` stand on top: the shortcuts of the table.
     """
-    page = _template().render(
-        name=name or "a detector", version=gilt.__version__, about=about, found=found, warnings=warnings, spoken=spoken,
+    return write_page(
+        to, "robustness.html", name=name or "a detector", about=about, found=found, warnings=warnings,
         verdict=robustness_verdict(found), curves=robustness_curves(found) if found.points else "", shown=_shown(found),
-        points=in_order(found), number=_number, interval=_interval,
-        meanings={kind: KINDS[kind].meaning for kind in found.kinds})
-    write_text(to, page)
-    return Path(to)
+        points=in_order(found), meanings={kind: KINDS[kind].meaning for kind in found.kinds})
 
 
 def robustness_verdict(found: Robustness) -> list[str]:
     """Return what came of it in plain sentences, the main one first."""
     plain, lines = found.plain.metrics, []
-    start = f"As they are, {_percent(plain['accuracy'])} of {plain['accuracy'].n:,} images are called rightly"
+    start = f"As they are, {percent(plain['accuracy'].value)} of {plain['accuracy'].n:,} images are called rightly"
     low = found.worst("accuracy")
     if low is None:
         return [f"{start}."]
     change = low.metrics["accuracy_change"]
-    lines.append(f"{start}; under the worst of {len(found.points)} changes, {low.name}, {_percent(low.metrics['accuracy'])} "
-                 f"({100 * change.value:+.1f} points, 95 % interval {100 * change.low:+.1f} to {100 * change.high:+.1f}).")
+    lines.append(f"{start}; under the worst of {len(found.points)} changes, {low.name}, "
+                 f"{percent(low.metrics['accuracy'].value)} ({100 * change.value:+.1f} points, 95 % interval "
+                 f"{100 * change.low:+.1f} to {100 * change.high:+.1f}).")
     false = found.worst("false_positive_rate")
     if false:
         lines.append(f"Real images are called generated most often under {false.name}: "
-                     f"{_percent(false.metrics['false_positive_rate'])} of {false.n_real:,}, as they are "
-                     f"{_percent(plain['false_positive_rate'])}.")
+                     f"{percent(false.metrics['false_positive_rate'].value)} of {false.n_real:,}, as they are "
+                     f"{percent(plain['false_positive_rate'].value)}.")
     least = found.worst("recall")
     if least:
-        lines.append(f"Generated images are found least under {least.name}: {_percent(least.metrics['recall'])} of "
-                     f"{least.n_generated:,}, as they are {_percent(plain['recall'])}.")
+        lines.append(f"Generated images are found least under {least.name}: {percent(least.metrics['recall'].value)} of "
+                     f"{least.n_generated:,}, as they are {percent(plain['recall'].value)}.")
     held = [point.name for point in found.points if point.metrics["accuracy_change"].high >= 0]
     lines.append(f"Under {len(held)} of {len(found.points)} changes the accuracy is not below what it is without, as far as so "
                  "many images can tell.")
@@ -103,20 +98,3 @@ def _weakest_first(kind: str, points: Sequence[Point]) -> list[Point]:
 
 def _shown(found: Robustness) -> list[str]:
     return [name for name in SHOWN if name in found.plain.metrics]
-
-
-def _number(value: Metric | None, signed: bool = False) -> str:
-    return "-" if value is None or value.value is None else f"{value.value:{'+' if signed else ''}.3f}"
-
-
-def _interval(value: Metric | None) -> str:
-    return "" if value is None or value.low is None else f"{value.low:.3f} to {value.high:.3f}"
-
-
-def _percent(value: Metric) -> str:
-    return "-" if value.value is None else f"{100 * value.value:.1f} %"
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("robustness.html")

@@ -4,16 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-import gilt
 from gilt.config import REAL
 from gilt.data.statistics import SIMPLE, simple_statistics
 from gilt.data.table import ImageTable
 from gilt.evaluation.similarity import Comparison, Pair, Similarity
 from gilt.evaluation.similarity_words import CAUTION, MEANINGS, copied, farther, leaked, spread
-from gilt.files import write_text
+from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, COLOURS, svg
 from gilt.reports.thumbs import thumbnail_uris
 
@@ -28,16 +26,14 @@ def similarity_page(found: Similarity, table: ImageTable, *, to: Path | str, nam
     """
     settings = found.settings
     rows = table.usable.pick(settings["classes"], settings["generators"])
-    page = _template().render(
-        found=found, name=name or "a table", version=gilt.__version__, sentences=found.sentences[:-1], caution=CAUTION,
+    return write_page(
+        to, "similarity.html", found=found, name=name or "a table", sentences=found.sentences[:-1], caution=CAUTION,
         meanings=MEANINGS, spread=spread, farther=farther, rows_of=_rows, simple=SIMPLE,
         classes={one.origin: [own for own in found.by_class if own.origin == one.origin] for one in found.comparisons},
         whole={one.origin: one for one in found.whole}, histograms=_histograms(rows, settings["seed"]),
         copies=[{"copying": one, "lines": copied(one), "pairs": _pictures(one.pairs, table)} for one in found.copying],
         leak={"said": leaked(found.leak), "pairs": _pictures(found.leak.flagged[:LEAKS], table)} if found.leak else None,
         side=SIDE)
-    write_text(to, page)
-    return Path(to)
 
 
 def _rows(one: Comparison) -> list[tuple[str, Any]]:
@@ -76,8 +72,3 @@ def _histograms(rows: ImageTable, seed: int) -> str:
     if len(names):
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False, fontsize=9)
     return svg(figure) if names else ""
-
-
-def _template() -> Any:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("similarity.html")

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-import gilt
 from gilt.errors import MissingExtraError, StoreError
-from gilt.evaluation.metrics import LESS, spoken
+from gilt.evaluation.metrics import LESS
 from gilt.files import write_text
 from gilt.reports.coordinates import history_picture, importance_picture, parallel_picture, slices_picture
+from gilt.reports.pages import write_page
 from gilt.studies.outcome import (
     Outcome,
     Pivot,
@@ -44,16 +42,15 @@ def tuning_report(store: Store, *, to: Path | str | None = None) -> Path:
     tables = pivots(found)
     for name, rows in _as_csv(store, tables, parts).items():
         write_text(folder / f"{name}.csv", rows)
-    page = _template().render(
-        study=found.summary, version=gilt.__version__, verdicts=tuning_verdict(found), found=found, metric=found.metric,
+    write_page(
+        path, "tuning.html", study=found.summary, verdicts=tuning_verdict(found), found=found, metric=found.metric,
         others=[name for name in ("accuracy", "loss", "f1") if name != found.metric],
-        spoken=spoken, figure=figure, names=names, pivots=[_pivot(table) for table in tables], trials=_ranked(found),
+        figure=figure, names=names, pivots=[_pivot(table) for table in tables], trials=_ranked(found),
         chosen=settings_lines(found.best.drawn) if found.best else [],
         tested=[record for record in found.finals if record.test], failed=_failed(found),
         history=history_picture(found), parallel=parallel_picture(found, names), slices=slices_picture(found, names),
         importance=importance_picture(parts, names) if parts else "", parts=parts, no_importance=why,
         machine=_machine(found), command=_command(found, store), folder=folder.name)
-    write_text(path, page)
     if to is None:
         store.publish(folder.name)
         store.publish(path.name)
@@ -151,9 +148,3 @@ def _command(found: Outcome, store: Store) -> str:
     for setting in found.summary["settings"]:
         words += ["--set", setting]
     return shlex.join(words)
-
-
-def _template() -> Any:
-    loader = PackageLoader("gilt.reports")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True).get_template("tuning.html")

@@ -4,16 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-import gilt
 from gilt.data.controls import MEANT
 from gilt.evaluation.exchange import Interval
 from gilt.evaluation.metrics import spoken
-from gilt.files import write_text
+from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, COLOURS, GOLD, GREY, svg
 from gilt.studies.equivalents import ArmWorth, Setting
 from gilt.studies.worth import Worth
@@ -30,10 +28,7 @@ def worth_page(worth: Worth, *, to: Path | str, title: str, command: str = "", b
 
     `command` is what makes the page again, `bought` what `Worth.break_even` says.
     """
-    page = _environment().get_template("worth.html").render(title=title, version=gilt.__version__, command=command,
-                                                            bought=bought, **worth_section(worth))
-    write_text(to, page)
-    return Path(to)
+    return write_page(to, "worth.html", title=title, command=command, bought=bought, **worth_section(worth))
 
 
 def worth_section(worth: Worth) -> dict[str, Any]:
@@ -160,8 +155,3 @@ def _draw_worths(axis: Axes, arms: Sequence[ArmWorth], colours: dict[str, str]) 
     axis.axvline(1, color=BLUE, lw=0.8, ls="--")
     axis.set_yticks(range(len(arms)), [arm.arm for arm in reversed(arms)])
     axis.set(xlim=(low - 2 * edge, high + 2 * edge), ylim=(-0.6, len(arms) - 0.4), xlabel="worth of one image, in photographs")
-
-
-def _environment() -> Environment:
-    return Environment(loader=PackageLoader("gilt.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                       lstrip_blocks=True)

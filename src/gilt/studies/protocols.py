@@ -27,6 +27,7 @@ from gilt.studies.executors import Executor
 from gilt.studies.runner import Watch, run_study
 from gilt.studies.store import TrialRecord
 from gilt.studies.study import Study
+from gilt.training import detects
 
 log = logging.getLogger(__name__)
 SEEDS, WINDOWS = 3, 4
@@ -178,16 +179,22 @@ def read_plan(folder: Path | str) -> Plan:
 
 def _settings(base: Mapping[str, Any] | None) -> TrialConfig:
     """Return what the settings of every trial say. Raises ConfigError for a mistake in them, and for another target."""
-    for target in ((base or {}).get("target"), (base or {}).get("train", {}).get("target")):
-        if target not in (None, "origin"):
-            raise ConfigError(f"a protocol judges detectors: its target is 'origin', not {target!r}")
-    return parse(TrialConfig, {"target": "origin"} | dict(base or {}), where="--set")
+    return parse(TrialConfig, _of_detector(base), where="--set")
+
+
+def _of_detector(base: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the base settings with a detector's target, `origin` where none is said. Raises ConfigError for another one."""
+    base = dict(base or {})
+    target = base.get("target", base.get("train", {}).get("target", "origin"))
+    if not detects(target):
+        raise ConfigError(f"a protocol judges detectors: its target is 'origin' or 'generator', not {target!r}")
+    return base | {"target": target}
 
 
 def _study(plan: Plan, table: Path, base: Mapping[str, Any] | None, arms: Mapping[str, Mapping[str, Any]],
            seeds: int) -> Study:
-    """Return the study of some arms, each the base settings with its own laid over them, for the target `origin`."""
-    whole = {"target": "origin"} | dict(base or {})
+    """Return the study of some arms, each a detector's base settings with its own laid over them."""
+    whole = _of_detector(base)
     configs = {arm: parse(TrialConfig, merge(whole, changes), where=f"arm {arm!r}") for arm, changes in arms.items()}
     return Study(f"{plan.kind} of {plan.name}", table, tuple(range(seeds)), configs, None, "auroc",
                  f"{plan.kind}: {len(configs)} arms x {seeds} seeds")

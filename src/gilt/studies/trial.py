@@ -61,7 +61,7 @@ def _taken(trial: Trial, trial_id: str, bench: Bench, heart: Heart, *, tick: Cal
         warn_of_seen(rows, config.mix.choose.features.weights, name=f"{trial.arm}, seed {trial.seed}",
                      setting="mix.choose.features.weights")
     rows.save(store.path(trial_id, "rows.parquet"))
-    classes, epochs = dealt.usable.names(config.target), []
+    classes, epochs = logit_names(dealt, config.target), []
 
     def heard(epoch: Epoch) -> None:
         epochs.append(asdict(epoch))
@@ -134,6 +134,15 @@ def prepared(table: ImageTable, config: TrialConfig, *, seed: int) -> tuple[Imag
     return dealt, rows, choice
 
 
+def logit_names(dealt: ImageTable, target: str) -> list[str]:
+    """Return the classes that every arm's network has an output for: all in the table; of generators, all but held-out ones.
+
+    A generator that stands in the test alone cannot be learnt, so it cannot be named: it is judged as generated, no more.
+    """
+    rows = dealt.usable
+    return (rows.where(split=["train", "val"]) if target == "generator" else rows).names(target)
+
+
 def rehearse_trial(trial: Trial, table: ImageTable, *, name: str,
                    dealt: tuple[ImageTable, ImageTable] | None = None) -> tuple[ImageTable, ImageTable]:
     """Return what `prepare` gives (or gave: `dealt`), after checking that it and the trial's network will do.
@@ -159,7 +168,7 @@ def rehearse_trial(trial: Trial, table: ImageTable, *, name: str,
         refuse_seen(rows)
         if config.mix.balance == "smote":
             smote_class()
-        rehearse(config.train, len(whole.usable.names(config.target)), n_val=len(rows.where(split="val")))
+        rehearse(config.train, len(logit_names(whole, config.target)), n_val=len(rows.where(split="val")))
     except GiltError as error:
         raise type(error)(f"{name}: {error}") from None
     return whole, rows
