@@ -114,9 +114,12 @@ def test_sizes_come_from_the_images_and_one_tiny_one_does_not_decide(formats, tm
     assert seen() == Preprocessing(size=128)
     assert seen(fit="crop") == Preprocessing(size=60, fit="crop")  # not more than what nearly all have
     assert seen(fit="crop", image_size=200).size == 200
-    assert seen(equalise=True).equal == Encoding(size=60, precompress=None)  # no JPEG among them
+    assert seen(equalise=True).equal == Encoding(size=60, precompress=None)  # no JPEG among them; half would be too little
     assert seen(equalise=True, fit="crop").size == 60
     assert preprocessing_of(TrainConfig(model="high_pass", equalise=True), formats).equal.precompress == 60
+    frame = rows.frame.assign(width=rows.frame["width"] * 5, height=rows.frame["height"] * 5)
+    larger = preprocessing_of(TrainConfig(model="high_pass", equalise=True, fit="crop"), gilt.ImageTable(frame, rows.root))
+    assert (larger.size, larger.equal.size) == (128, 150)  # of several sizes: all are shrunk to half of 300 or less
     assert seen(equalise={"size": 20, "precompress": 50}, fit="crop") == Preprocessing(
         size=20, fit="crop", equal=Encoding(size=20, precompress=50))
 

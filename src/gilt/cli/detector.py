@@ -31,7 +31,9 @@ def shortcut_lines(found: "Sequence[Finding]", skipped: str | None, *, equal: bo
 
 
 def trained_lines(classifier: "Classifier") -> list[str]:
-    """Return the shortcuts that the detector was trained with, as its file says."""
+    """Return the shortcuts that the detector was trained with, as its file says; none where it sees images made equal."""
+    if classifier.preprocessing.equal:
+        return []
     return [f"TRAINED WITH A SHORTCUT ({one['severity']}): {one['meaning']}"
             for one in classifier.provenance.get("shortcuts", [])]
 

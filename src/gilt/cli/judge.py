@@ -119,7 +119,9 @@ def _judge_detector(classifier: "Classifier", rows: "ImageTable", predictions: "
     found = detection(predictions, sources=wanted.sources)
     shortcuts, skipped = origin_shortcuts(rows)
     shortcuts += generator_shortcuts(rows) if found.attribution else []
-    warnings = [*shortcut_lines(shortcuts, skipped), *trained_lines(classifier), *([CHOSEN] if wanted.chosen_by else [])]
+    equal = classifier.preprocessing.equal is not None
+    warnings = [*shortcut_lines(shortcuts, skipped, equal=equal), *trained_lines(classifier),
+                *([CHOSEN] if wanted.chosen_by else [])]
     if wanted.as_json:
         values = _values(evaluation) | {"detection": found.as_json(), "shortcuts": [one.as_json() for one in shortcuts],
                    "trained_shortcuts": classifier.provenance.get("shortcuts", [])}

@@ -84,8 +84,8 @@ def _warnings(rows: Any, known: Any, chosen_by: bool) -> tuple[list[Any], list[s
     from gilt.data.audit import origin_shortcuts
 
     shortcuts, skipped = origin_shortcuts(rows)
-    return ([one.as_json() for one in shortcuts],
-            [*shortcut_lines(shortcuts, skipped), *trained_lines(known), *([CHOSEN] if chosen_by else [])])
+    lines = shortcut_lines(shortcuts, skipped, equal=known.preprocessing.equal is not None)
+    return [one.as_json() for one in shortcuts], [*lines, *trained_lines(known), *([CHOSEN] if chosen_by else [])]
 
 
 def _print(found: "Robustness", warnings: list[str]) -> None:

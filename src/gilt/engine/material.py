@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 AROUND = 2  # times the side of a crop: what is kept of each training image, for crops to be taken from
 SMALL = 0.05  # of the images may be smaller than what all are brought to
 MOST_SIDE = 512  # pixels of the side that `equalise` chooses by itself, at most
+HALF_FROM = 64  # pixels that half of a side must have
 
 
 class Material:
@@ -98,10 +99,16 @@ def preprocessing_of(config: TrainConfig, rows: ImageTable) -> Preprocessing:
 
 
 def _equal(asked: Encoding, rows: ImageTable) -> Encoding:
-    """Return an encoding with all that it leaves open chosen from these rows."""
+    """Return an encoding with all that it leaves open chosen from these rows.
+
+    Images of several sizes are all shrunk to half the side or less, as far as that leaves HALF_FROM pixels: one that is shrunk
+    and one that is left as it is would be told by that.
+    """
     chosen: dict[str, int | None] = {}
     if asked.size is None:
-        chosen["size"] = min(_side(rows), MOST_SIDE)
+        side = _side(rows)
+        alike = rows.frame[["width", "height"]].drop_duplicates().shape[0] == 1
+        chosen["size"] = min(side if alike or side < 2 * HALF_FROM else side // 2, MOST_SIDE)
     if asked.precompress == "auto":
         said = rows.frame["quality"][rows.frame["format"] == "JPEG"].dropna()
         chosen["precompress"] = int(said.astype(float).median()) if len(said) else None
