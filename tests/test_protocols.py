@@ -165,6 +165,20 @@ def test_another_collection_is_scored_and_never_learnt_from(scenes, tmp_path):
         line for line in result.lines if line.group == "own: painter").cells["auroc"]  # the whole is no second generator
 
 
+def test_rows_dealt_anew_are_those_of_the_own_collection_alone(scenes, tmp_path):
+    make_birds(tmp_path / "birds", classes=("wren",), real=12, generated=12, size=16)
+    gilt.scan(tmp_path / "birds", "{origin}/{class}").save(tmp_path / "own.parquet")
+    table = gilt.ImageTable.load(scenes)
+    table.with_column("split", "test").save(tmp_path / "tested.parquet")  # as a data set's own test, to be dealt anew
+    plan = cross_collection(tmp_path / "tested.parquet", [tmp_path / "own.parquet"], {**QUICK, "split": {"keep": False}}, seeds=1,
+                            folder=tmp_path / "cross")
+    run_protocol(plan, tmp_path / "cross")
+    store = Store(tmp_path / "cross" / "study")
+    rows = store.rows(store.records()[0].id).frame
+    assert set(rows[rows[FROM] == "own"]["split"]) == {"test"}
+    assert set(rows[rows[FROM] == "tested"]["split"]) == {"train", "val", "test"}
+
+
 def test_an_interval_is_the_wider_of_that_over_seeds_and_that_over_images():
     apart = over_seeds([Metric(0.7, 0.69, 0.71, 50), Metric(0.8, 0.79, 0.81, 40), Metric(0.9, 0.89, 0.91, 60)])
     assert apart.value == pytest.approx(0.8)
@@ -228,6 +242,9 @@ def test_a_folder_of_something_else_is_refused_and_a_refused_plan_leaves_nothing
         read_plan(tmp_path)
     with pytest.raises(ConfigError, match="given twice"):
         cross_collection(scenes, [scenes], folder=tmp_path / "y")
+    for setting in ({"folds": 3}, {"hold_out": ["painter"]}, {"by": "year"}):
+        with pytest.raises(ConfigError, match=f"leave split.{next(iter(setting))} out"):
+            cross_collection(scenes, [tmp_path / "own.parquet"], {"split": setting}, folder=tmp_path / "y")
 
 
 def test_tables_and_page_say_what_was_found(unseen, tmp_path):

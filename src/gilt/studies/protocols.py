@@ -128,14 +128,20 @@ def cross_collection(table: Path, others: Sequence[Path], base: Mapping[str, Any
                      folder: Path) -> Protocol:
     """Return the plan to learn from `table` and score its own test rows and all usable rows of the other tables.
 
-    Their rows become one table, which is kept in `folder`: content that lies in both is not learnt from. Raises TableError as
-    `join` does, ConfigError for no other table.
+    Their rows become one table, which is kept in `folder`: content that lies in both is not learnt from. `split.keep=false` deals
+    the rows of `table` anew, never those of the others. Raises TableError as `join` does, ConfigError for no other table and for
+    other ways to choose the test rows.
     """
     if not others:
         raise ConfigError("cross-collection needs at least one other table to score")
-    _settings(base)
+    asked = _settings(base).split
+    for name in ("folds", "hold_out", "by", "years"):
+        if getattr(asked, name):
+            raise ConfigError(f"cross-collection tests on the rows of the other tables: leave split.{name} out")
     names = _names([table, *others])
     home = ImageTable.load(table).with_column(FROM, names[0])
+    if not asked.keep:  # only at home: the other tables' rows stay test rows
+        home, base = home.with_column("split", None), merge(base or {}, {"split": {"keep": True}})
     tests = [ImageTable.load(path).with_column(FROM, name).with_column("split", "test")
              for path, name in zip(others, names[1:], strict=True)]
     plan = Plan(kind="cross-collection", name=names[0], home=names[0])
