@@ -170,8 +170,8 @@ def test_rows_dealt_anew_are_those_of_the_own_collection_alone(scenes, tmp_path)
     gilt.scan(tmp_path / "birds", "{origin}/{class}").save(tmp_path / "own.parquet")
     table = gilt.ImageTable.load(scenes)
     table.with_column("split", "test").save(tmp_path / "tested.parquet")  # as a data set's own test, to be dealt anew
-    plan = cross_collection(tmp_path / "tested.parquet", [tmp_path / "own.parquet"], {**QUICK, "split": {"keep": False}}, seeds=1,
-                            folder=tmp_path / "cross")
+    anew = {**QUICK, "split": {"keep": False}}
+    plan = cross_collection(tmp_path / "tested.parquet", [tmp_path / "own.parquet"], anew, seeds=1, folder=tmp_path / "cross")
     run_protocol(plan, tmp_path / "cross")
     store = Store(tmp_path / "cross" / "study")
     rows = store.rows(store.records()[0].id).frame

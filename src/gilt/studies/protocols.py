@@ -128,9 +128,9 @@ def cross_collection(table: Path, others: Sequence[Path], base: Mapping[str, Any
                      folder: Path) -> Protocol:
     """Return the plan to learn from `table` and score its own test rows and all usable rows of the other tables.
 
-    Their rows become one table, which is kept in `folder`: content that lies in both is not learnt from. `split.keep=false` deals
-    the rows of `table` anew, never those of the others. Raises TableError as `join` does, ConfigError for no other table and for
-    other ways to choose the test rows.
+    Their rows become one table, which is kept in `folder`: content that lies in both is not learnt from. `split.keep=false`
+    deals the rows of `table` anew, never those of the others. Raises TableError as `join` does, ConfigError for no other table
+    and for other ways to choose the test rows.
     """
     if not others:
         raise ConfigError("cross-collection needs at least one other table to score")
