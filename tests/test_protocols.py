@@ -15,7 +15,7 @@ from gilt.evaluation.calibration import p_generated
 from gilt.evaluation.metrics import Metric
 from gilt.evaluation.over_seeds import difference, mean_of, over_seeds
 from gilt.reports.protocol import protocol_page, protocol_table, protocol_verdict
-from gilt.studies.protocol_results import protocol_result
+from gilt.studies.protocol_results import Line, in_mean, protocol_result
 from gilt.studies.protocols import FROM, chronological, cross_collection, leave_one_out, read_plan, run_protocol
 from gilt.studies.store import Store
 
@@ -177,6 +177,15 @@ def test_rows_dealt_anew_are_those_of_the_own_collection_alone(scenes, tmp_path)
     rows = store.rows(store.records()[0].id).frame
     assert set(rows[rows[FROM] == "own"]["split"]) == {"test"}
     assert set(rows[rows[FROM] == "tested"]["split"]) == {"train", "val", "test"}
+
+
+def test_a_generator_of_a_few_test_images_does_not_count_beside_others_of_many():
+    def line(group, relation, n, whole=False):
+        return Line("arm", group, relation, whole, 50, n, {})
+
+    rich, poor, whole = line("painter", "unseen", 40), line("etcher", "unseen", 3), line("own", "unseen", 43, whole=True)
+    few = [line("painter", "seen", 4), line("etcher", "seen", 3)]
+    assert in_mean([rich, poor, whole, *few]) == [rich, *few]  # where all are few, all count
 
 
 def test_an_interval_is_the_wider_of_that_over_seeds_and_that_over_images():

@@ -12,7 +12,7 @@ from gilt.evaluation.metrics import spoken
 from gilt.evaluation.over_seeds import Cell
 from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, GOLD, GREY, shortened, svg
-from gilt.studies.protocol_results import SHOWN, Line, ProtocolResult
+from gilt.studies.protocol_results import SHOWN, Line, ProtocolResult, in_mean
 
 NEW_WORDS = {"leave-one-generator-out": "on generators that it never saw", "chronological": "on what came next",
              "cross-collection": "on other collections"}
@@ -41,7 +41,7 @@ def protocol_verdict(result: ProtocolResult) -> list[str]:
     if mean is None or mean.value is None:
         return ["Nothing can be said yet: no finished trial has real and generated images to test on."]
     new, known = NEW_WORDS[result.plan.kind], KNOWN_WORDS[result.plan.kind]
-    lines = [line for line in result.of(result.new) if not line.whole and line.cells["auroc"].value is not None]
+    lines = [line for line in in_mean(result.of(result.new)) if line.cells["auroc"].value is not None]
     worst = result.worst[result.new]["auroc"]
     first = f"{new[0].upper()}{new[1:]} the detector comes to AUROC {_with(mean)}"
     of = counted(len(lines), "score" if result.plan.kind == "chronological" else "generator")
@@ -75,7 +75,8 @@ def _held_out(result: ProtocolResult, name: str) -> tuple[list[str], list[list[A
     rows = [[line.group, *_numbers(line, name), *_pair(seen.get(line.group))] for line in result.of("unseen")]
     mean, worst = (found.get("unseen", {}).get(name) for found in (result.mean, result.worst))
     if mean and worst and len(rows) > 1:
-        rows.append([f"mean of {len(rows)}", *_cell(mean), None, None, *_pair(result.mean.get("seen", {}).get(name))])
+        many = len(in_mean(result.of("unseen")))
+        rows.append([f"mean of {many}", *_cell(mean), None, None, *_pair(result.mean.get("seen", {}).get(name))])
         rows.append([f"worst: {worst.group}", *_numbers(worst, name), *_pair(seen.get(worst.group))])
     if gap := result.gap.get(name):
         rows.append(["unseen - seen", *_cell(gap), None, None, None, None])
@@ -86,7 +87,7 @@ def _scored(result: ProtocolResult, name: str) -> tuple[list[str], list[list[Any
     rows = [[line.arm, line.group, line.relation, *_numbers(line, name)] for line in result.lines]
     for relation in (result.new, result.known):
         mean, worst = (found.get(relation, {}).get(name) for found in (result.mean, result.worst))
-        many = sum(not line.whole for line in result.of(relation))
+        many = len(in_mean(result.of(relation)))
         if mean and worst and many > 1:
             rows.append([f"mean of {many}", None, relation, *_cell(mean), None, None])
             rows.append([f"worst: {worst.arm}", worst.group, relation, *_numbers(worst, name)])

@@ -21,6 +21,7 @@ from gilt.evaluation.predictions import Predictions
 from gilt.studies.protocols import FROM, KNOWN, NEW, STUDY, Plan, read_plan
 from gilt.studies.store import Store, TrialRecord
 
+ENOUGH = 10  # test images that a generator must have to count in a mean
 SHOWN = ("auroc", "balanced_accuracy", "tpr_at_5_fpr")
 BySeed = dict[int, dict[str, Metric]]
 
@@ -110,14 +111,26 @@ def protocol_result(folder: Path | str) -> ProtocolResult:
     found = {key: {seed: _meaned(several) for seed, several in by_seed.items()} for key, by_seed in judged.items()}
     lines = [Line(key.arm, key.group, key.relation, key.whole, *np.min(counts[key], 0).tolist(), _cells(by_seed))
              for key, by_seed in found.items()]
-    by_relation = {relation: _mean_by_seed(found, relation) for relation in dict.fromkeys(line.relation for line in lines)}
+    rich = in_mean(lines)
+    told = {_Key(line.arm, line.group, line.relation) for line in rich}
+    by_relation = {relation: _mean_by_seed({key: found[key] for key in found if key in told}, relation)
+                   for relation in dict.fromkeys(line.relation for line in lines)}
+    notes.update(f"{line.group} ({line.relation}) does not count in the mean or as the worst: generated test "
+                 f"images {line.n_generated}, and others have {ENOUGH} or more." for line in lines if not (line.whole or line in rich))
     return ProtocolResult(
         plan, tuple(sorted({record.seed for record in done})), tuple(lines),
         {relation: _cells(by_seed) for relation, by_seed in by_relation.items()},
-        {relation: _worst([line for line in lines if line.relation == relation]) for relation in by_relation},
+        {relation: _worst([line for line in rich if line.relation == relation]) for relation in by_relation},
         _gap(by_relation.get(NEW[plan.kind], {}), by_relation.get(KNOWN[plan.kind], {})),
         tuple(f"{record.arm} seed {record.seed}: {record.reason}" for record in records if record.state == "failed"),
         tuple(f"{entry['arm']} seed {entry['seed']}" for entry in store.missing()), tuple(sorted(notes)))
+
+
+def in_mean(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that count in a mean: no whole collection, and none of fewer than ENOUGH images beside others."""
+    parts = [line for line in lines if not line.whole]
+    rich = {line.relation for line in parts if line.n_generated >= ENOUGH}
+    return [line for line in parts if line.n_generated >= ENOUGH or line.relation not in rich]
 
 
 def _rows(plan: Plan, store: Store, record: TrialRecord, predictions: Predictions) -> pd.DataFrame:
@@ -167,10 +180,10 @@ def _cells(by_seed: BySeed) -> dict[str, Cell]:
 
 
 def _mean_by_seed(found: Mapping[_Key, BySeed], relation: str) -> BySeed:
-    """Return seed -> the mean of each metric over a relation's lines; whole collections do not count beside their parts."""
+    """Return seed -> the mean of each metric over a relation's lines."""
     gathered: dict[int, list[dict[str, Metric]]] = defaultdict(list)
     for key, by_seed in found.items():
-        if key.relation == relation and not key.whole:
+        if key.relation == relation:
             for seed, metrics in by_seed.items():
                 gathered[seed].append(metrics)
     return {seed: _meaned(several) for seed, several in gathered.items()}
