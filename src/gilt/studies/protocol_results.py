@@ -115,8 +115,8 @@ def protocol_result(folder: Path | str) -> ProtocolResult:
     told = {_Key(line.arm, line.group, line.relation) for line in rich}
     by_relation = {relation: _mean_by_seed({key: found[key] for key in found if key in told}, relation)
                    for relation in dict.fromkeys(line.relation for line in lines)}
-    notes.update(f"{line.group} ({line.relation}) does not count in the mean or as the worst: generated test "
-                 f"images {line.n_generated}, and others have {ENOUGH} or more." for line in lines if not (line.whole or line in rich))
+    notes.update(f"{line.group} ({line.relation}) does not count in the mean or as the worst: generated test images: "
+                 f"{line.n_generated}; others have {ENOUGH} or more." for line in lines if not (line.whole or line in rich))
     return ProtocolResult(
         plan, tuple(sorted({record.seed for record in done})), tuple(lines),
         {relation: _cells(by_seed) for relation, by_seed in by_relation.items()},
