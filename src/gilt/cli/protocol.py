@@ -138,7 +138,8 @@ def _run(plan: "Protocol", table: Path, root: Path | None, choices: dict[str, An
 
     output, page = choices["output"], choices["html"] or choices["output"] / "protocol.html"
     check_output(page)
-    lines = _shortcuts(plan.joined if plan.joined is not None else ImageTable.load(table, root=root))
+    equal = all(config.train.equalise for config in plan.study.arms.values())
+    lines = _shortcuts(plan.joined if plan.joined is not None else ImageTable.load(table, root=root), equal=equal)
     plan = replace(plan, plan=plan.plan.model_copy(update={"shortcuts": tuple(lines)}))
     for line in lines:
         say(line)
@@ -155,10 +156,10 @@ def _run(plan: "Protocol", table: Path, root: Path | None, choices: dict[str, An
     raise SystemExit(1 if result.failed else 0)
 
 
-def _shortcuts(table: "ImageTable") -> list[str]:
+def _shortcuts(table: "ImageTable", *, equal: bool) -> list[str]:
     from gilt.data.audit import origin_shortcuts
 
-    return shortcut_lines(*origin_shortcuts(table))
+    return shortcut_lines(*origin_shortcuts(table), equal=equal)
 
 
 def _print(result: "ProtocolResult") -> None:

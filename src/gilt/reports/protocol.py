@@ -93,6 +93,9 @@ def _scored(result: ProtocolResult, name: str) -> tuple[list[str], list[list[Any
             rows.append([f"worst: {worst.arm}", worst.group, relation, *_numbers(worst, name)])
     if gap := result.gap.get(name):
         rows.append([f"{result.new} - {result.known}", None, None, *_cell(gap), None, None])
+    if len({line.arm for line in result.lines}) == 1:  # one training, which needs no column
+        rows = [[f"worst: {row[1]}" if str(row[0]).startswith("worst: ") else row[1] or row[0], *row[2:]] for row in rows]
+        return ["scored on", "it is", *HEADER], rows
     return ["trained", "scored on", "it is", *HEADER], rows
 
 
