@@ -93,7 +93,7 @@ def test_archives_in_a_folder_count_where_asked_or_where_there_is_nothing_else(t
     assert (len(table), table.frame["path"][0]) == (20, "a.zip/painter/robin/g000.png")
     draw(tmp_path / "real" / "wren" / "a.png", (9, 9, 9), seed=1)
     assert len(gilt.scan(tmp_path)) == 1
-    assert "1 archives passed over, such as a.zip: read them as folders with --containers" in caplog.text
+    assert "1 archives passed over, such as a.zip: name one to read it, or scan with --containers" in caplog.text
     assert len(gilt.scan(tmp_path, ["*/{origin}/{class}", "{origin}/{class}"], containers=True)) == 21
     with pytest.raises(gilt.TableError, match="zip and tar files with --containers"):
         (tmp_path / "real" / "wren" / "a.png").unlink()

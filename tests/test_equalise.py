@@ -113,7 +113,9 @@ def test_sizes_come_from_the_images_and_one_tiny_one_does_not_decide(formats, tm
 
     assert seen() == Preprocessing(size=128)
     assert seen(fit="crop") == Preprocessing(size=60, fit="crop")  # not more than what nearly all have
-    assert seen(fit="crop", image_size=200).size == 200
+    assert seen(fit="crop", image_size=100).size == 100
+    with pytest.raises(ConfigError, match="crops of 200 pixels, and the images have 60"):
+        seen(fit="crop", image_size=200)
     assert seen(equalise=True).equal == Encoding(size=60, precompress=None)  # no JPEG among them; half would be too little
     assert seen(equalise=True, fit="crop").size == 60
     assert preprocessing_of(TrainConfig(model="high_pass", equalise=True), formats).equal.precompress == 60

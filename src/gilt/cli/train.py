@@ -144,6 +144,8 @@ def _shortcuts(rows: "ImageTable", config: "TrainConfig") -> dict[str, Any]:
     found += generator_shortcuts(learnt) if config.target == "generator" else []
     for line in shortcut_lines(found, skipped, equal=config.equalise is not None):
         say(line)
+    if any(one.severity == "high" for one in found) and not config.equalise:
+        say("Or train with --equalise: this detector then sees all images at one size and in one encoding, here and in use.")
     return {"shortcuts": [{"severity": one.severity, "score": round(one.score, 4), "meaning": one.meaning} for one in found]}
 
 

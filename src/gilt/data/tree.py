@@ -83,7 +83,7 @@ def tree_of(root: Path, *, containers: bool | None = None) -> Tree:
 
 def say_passed(tree: Tree, *, read: tuple[str, ...] = ()) -> None:
     """Log what of a tree is not read; `read` names the kinds (sheets, parquets) that a layout did read."""
-    for kind, remedy in (("archives", "read them as folders with --containers"),
+    for kind, remedy in (("archives", "name one to read it, or scan with --containers"),
                          ("parquets", "--layout huggingface reads their images"),
                          ("sheets", "--layout competition or imagefolder reads them")):
         paths = getattr(tree, kind)

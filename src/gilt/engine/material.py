@@ -93,8 +93,13 @@ def preprocessing_of(config: TrainConfig, rows: ImageTable) -> Preprocessing:
     equal = _equal(config.equalise, rows) if config.equalise else None
     design = find(config.model)
     size = config.image_size or design.input_size
-    if config.fit == "crop" and config.image_size is None:
-        size = max(min(size, _side(rows, equal)), design.smallest)
+    if config.fit == "crop":
+        side = _side(rows, equal)
+        if config.image_size is None:
+            size = max(min(size, side), design.smallest)
+        elif size > max(AROUND * side, design.smallest):
+            raise ConfigError(f"train.image_size={size} asks for crops of {size} pixels, and the images have {side}: they "
+                              "would be mirrored many times over. Leave train.image_size out, or set train.fit=stretch")
     return Preprocessing(size=size, fit=config.fit, equal=equal)
 
 
