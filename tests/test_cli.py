@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import RECORDS, draw, write_study
+from gilt.cli.show import TrainLine
+from gilt.engine.epochs import Tick
 
 
 def run(*arguments, cwd=None, code=0):
@@ -210,3 +212,12 @@ def test_a_full_disk_loses_nothing(study_file, tmp_path):
         assert [row["state"] for row in shown] == ["finished"] * 6
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_line_of_progress_that_stays_shows_the_val_figure_of_its_own_epoch(capsys):
+    line = TrainLine()
+    for step, (epoch, val) in enumerate([(1, None), (1, None), (2, 0.25), (2, 0.25), (3, 0.75), (3, 0.75)], 1):
+        line(Tick(epoch, 3, step, 6, 0.5, val, 100.0, 6.0 - step))
+    said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("epoch")]
+    assert [(text[:9], "val" in text and text.split("val ")[1][:6]) for text in said] == [
+        ("epoch 1/3", "25.0 %"), ("epoch 2/3", "75.0 %"), ("epoch 3/3", False)]

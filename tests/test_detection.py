@@ -126,6 +126,17 @@ def test_false_positives_are_counted_by_source_the_worst_first(found):
     assert detection(found).sources == {}
 
 
+def test_a_source_of_one_photograph_is_listed_and_is_no_headline(found):
+    accused = int(np.argmax(~truth(found) & (p_generated(found) >= found.calibration.threshold)))
+    result = detection(found, sources=("camera", ["lone" if i == accused else "canon" for i in range(len(found))]))
+    assert next(iter(result.sources)) == "lone"
+    assert result.sources["lone"].value == 1
+    said_of_it = [line for line in detection_verdict(result) if "most often where" in line]
+    assert len(said_of_it) == 1
+    assert "the camera is canon" in said_of_it[0]
+
+
+
 def test_the_oracle_is_apart_labelled_and_never_worse_than_the_threshold(found):
     result = detection(found)
     assert result.oracle.label == ORACLE == "oracle: chosen on the images judged, not reachable in use"

@@ -1,6 +1,7 @@
 """Explanations: maps lie where the evidence is, their faithfulness is measured, and what cannot be explained is said."""
 import csv
 import json
+from copy import copy
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gilt.cli import main
 from gilt.config import Preprocessing
 from gilt.engine.explain import explain
 from gilt.errors import ConfigError, ModelError, TableError
-from gilt.evaluation.attention import centre_weights, mean_metric, share
+from gilt.evaluation.attention import Gatherer, centre_weights, mean_metric, share
 from gilt.evaluation.calibration import calibrated, named, p_generated
 from gilt.evaluation.explanation import ExplainConfig
 from gilt.evaluation.faithfulness import summed_up, verdict
@@ -20,7 +21,8 @@ from gilt.evaluation.spectra import high_share, power_of, radial, rings
 from gilt.models.classifier import Classifier
 from gilt.models.maps import map_layers
 from gilt.models.zoo import create
-from gilt.reports.overlays import triptych
+from gilt.reports.explanation import mean_maps
+from gilt.reports.overlays import says, triptych
 from gilt.training import Calibration
 
 SIDE, SPOT = 32, 9  # pixels of an image, and of the bright corner that tells a generated one
@@ -83,6 +85,36 @@ def test_what_is_explained_is_what_predict_says_also_where_the_calibration_has_a
         place, p = called[one.path]
         assert one.predicted == classes[place]
         assert one.p == pytest.approx(p[place], abs=1e-4)
+
+
+def test_an_image_in_the_band_is_said_to_be_uncertain_as_predict_says(detector, spots, tmp_path):
+    whole = detector.calibration or Calibration(temperature=1.0, threshold=0.5, rule="by hand", n=60, n_real=30, accuracy=0.9,
+                                                balanced_accuracy=0.9, false_positive_rate=0.1)
+    cut = copy(detector)
+    cut.calibration = whole
+    p = p_generated(gilt.predict(cut, spots))
+    edges = float(np.quantile(p, 0.3)), float(np.quantile(p, 0.6))
+    cut.calibration = whole.model_copy(update={"threshold": sum(edges) / 2, "band": edges})
+    settings = ExplainConfig(**QUICK | {"curves": 0}, method="eigencam")
+    found = explain(cut, spots, settings)
+    predicted = gilt.predict(cut, spots)
+    said = dict(zip(predicted.path, p_generated(predicted), strict=True))
+    assert {one.uncertain for one in found.images} == {True, False}
+    for one in found.images:
+        assert one.uncertain == (edges[0] <= said[one.path] <= edges[1])
+        assert (", but uncertain" in says(one)) == one.uncertain
+    cut.calibration = whole.model_copy(update={"band": None})
+    assert {one.uncertain for one in explain(cut, spots, settings).images} == {None}
+
+
+def test_a_group_whose_maps_are_all_empty_is_not_drawn():
+    full = Gatherer("painter")
+    full.add(np.ones((8, 8), np.float32), None)
+    empty = Gatherer("real")
+    empty.add(np.zeros((8, 8), np.float32), None)
+    assert mean_maps([full.result(), empty.result()]).count("(n = ") == 1
+    assert mean_maps([empty.result()]) == ""
+
 
 
 @pytest.mark.parametrize("method, grid", [("gradcam", 5), ("gradcam++", 5), ("hirescam", 5), ("occlusion", 15)])

@@ -1,5 +1,6 @@
 """Metrics against scikit-learn over a grid, and intervals against what they promise."""
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
@@ -231,3 +232,6 @@ def test_predictions_are_the_same_after_saving(tmp_path):
     assert gilt.evaluate(after) == gilt.evaluate(before)
     with pytest.raises(gilt.StoreError, match="holds no predictions"):
         gilt.Predictions.load(tmp_path / "none.parquet")
+    pd.DataFrame({"path": ["a.png"]}).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(gilt.StoreError, match=r"table.parquet holds no predictions: gilt evaluate -o writes such a file"):
+        gilt.Predictions.load(tmp_path / "table.parquet")

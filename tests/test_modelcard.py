@@ -9,6 +9,7 @@ import gilt
 from conftest import make_birds
 from gilt.cli import gilt as command
 from gilt.reports.modelcard import judged_by, model_card
+from gilt.training import Encoding
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,21 @@ def test_test_results_go_into_the_card_and_into_a_copy_of_the_model(world, tmp_p
     for section in again.sections:
         assert section.heading in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_an_equalised_detector_is_not_blamed_for_the_formats_of_its_files(world, tmp_path):
+    plain = gilt.load_classifier(world / "d.safetensors")
+    plain.provenance["shortcuts"] = [{"severity": "high", "meaning": "Format alone tells the origin."}]
+    plain.save(tmp_path / "plain.safetensors")
+    plain.preprocessing = plain.preprocessing.model_copy(update={"equal": Encoding(size=32)})
+    plain.save(tmp_path / "equal.safetensors")
+    for name, blamed in (("plain", True), ("equal", False)):
+        card = model_card(tmp_path / f"{name}.safetensors")
+        assert any(line.startswith("Trained with a shortcut") for line in card.warnings) == blamed
+        told = next(section.lines for section in card.sections if section.heading.startswith("What gave the origin away"))
+        assert ("high", "Format alone tells the origin.") in told
+        assert any("in one encoding" in text for _, text in told) != blamed
+
 
 
 def test_predictions_of_another_model_are_refused(world, birds, tmp_path):

@@ -1,5 +1,6 @@
 """Protocols: what is new is never learnt from, numbers are those of the saved predictions, runs resume, mistakes are told."""
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from gilt.evaluation.calibration import p_generated
 from gilt.evaluation.metrics import Metric
 from gilt.evaluation.over_seeds import difference, mean_of, over_seeds
 from gilt.reports.protocol import protocol_page, protocol_table, protocol_verdict
-from gilt.studies.protocol_results import Line, in_mean, protocol_result
+from gilt.studies.protocol_results import NO_THRESHOLD, Line, in_mean, protocol_result
 from gilt.studies.protocols import FROM, chronological, cross_collection, leave_one_out, read_plan, run_protocol
 from gilt.studies.store import Store
 
@@ -265,6 +266,25 @@ def test_tables_and_page_say_what_was_found(unseen, tmp_path):
     assert text.count("<svg") == 1
     assert "On generators that it never saw" in text
     assert f"{result.mean['unseen']['auroc'].value:.3f}" in text
+
+
+def test_where_no_threshold_was_chosen_the_verdict_says_that_half_decides(unseen):
+    result = protocol_result(unseen)
+    assert NO_THRESHOLD in result.notes  # 40 photographs leave too few for validation
+    assert any("validation chose, or at 0.5 where it had too few images for one, it finds" in line
+               for line in protocol_verdict(result))
+    chosen = replace(result, notes=())
+    assert any("validation chose it finds" in line for line in protocol_verdict(chosen))
+
+
+def test_equalise_is_an_option_of_protocols_too(scenes, tmp_path):
+    asked = ["protocol", "leave-one-generator-out", str(scenes), "-o", str(tmp_path / "p"), "--seeds", "1", "--only", "painter",
+             "--equalise", "--set", "train.equalise.size=12", *(f"--set=train.{name}={value}" for name, value in
+                                                                  QUICK["train"].items())]
+    done = CliRunner().invoke(gilt_command, asked)
+    assert done.exit_code == 0, done.output
+    assert [record.config["train"]["equalise"]["size"] for record in Store(tmp_path / "p" / "study").records()] == [12]
+
 
 
 def test_the_command_takes_up_what_is_there(scenes, unseen):

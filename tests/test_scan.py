@@ -77,6 +77,16 @@ def test_unreadable_files_are_rows_with_a_reason(tmp_path):
     assert reasons["real/wren/empty.png"] == reasons["real/wren/text.png"] == "unreadable: empty or no image"
 
 
+def test_a_phones_heic_is_a_row_that_says_what_to_do(tmp_path):
+    good = draw(tmp_path / "real" / "wren" / "good.jpg", (90, 90, 90), seed=1)
+    (good.parent / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    good.rename(good.parent / "renamed.heic")
+    reasons = gilt.scan(tmp_path).frame.set_index("path")["excluded"].to_dict()
+    assert reasons == {"real/wren/renamed.heic": None,
+                       "real/wren/phone.HEIC": "unreadable: HEIC, which gilt does not read: convert it to JPEG or PNG first"}
+
+
+
 def test_a_decompression_bomb_is_a_row_with_a_reason_and_costs_no_memory(tmp_path):
     path = tmp_path / "bomb.png"
     Image.new("1", (30_000, 30_000)).save(path)

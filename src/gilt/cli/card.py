@@ -37,8 +37,9 @@ def card(model: Path, judged: Path | None, html: Path | None, output: Path | Non
         click.echo(plain(found.title))
         for section in found.sections:
             click.echo(f"\n{section.heading}")
+            wide = max(24, *(len(plain(label)) for label, _ in section.lines), 0)
             for label, text in section.lines:
-                click.echo(f"  {plain(label):<24} {plain(text)}" if label else f"  {plain(text)}")
+                click.echo(f"  {plain(label):<{wide}} {plain(text)}" if label else f"  {plain(text)}")
     if html:
         write_card(found, to=html)
         say(f"wrote {html}")

@@ -1,10 +1,12 @@
 """How `gilt evaluate` prints a detector: the shortcuts on top, then what it is worth at its threshold, and where it fails."""
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gilt.cli.show import print_table
+from gilt.reports.limits import EQUALISED
 
 if TYPE_CHECKING:
     from gilt.data.findings import Finding
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
     from gilt.models.classifier import Classifier
 
 SOURCES, COLUMNS = 15, 12  # printed at most
-EQUALISED = ("This detector sees all images at one size and in one encoding; what an earlier encoding or resize left in the "
-             "pixels remains.")
 CHOSEN = ("FLATTERED: these rows had a part in the training (the validation rows chose the threshold, if no more). Only the "
           "test rows, or another collection, say what the detector is worth.")
 
@@ -36,6 +36,13 @@ def trained_lines(classifier: "Classifier") -> list[str]:
         return []
     return [f"TRAINED WITH A SHORTCUT ({one['severity']}): {one['meaning']}"
             for one in classifier.provenance.get("shortcuts", [])]
+
+
+def trained_note(classifier: "Classifier", model: Path) -> str:
+    """Return in one line that a detector may have learnt its files' format, where it may; else ""."""
+    if not trained_lines(classifier) or all(one["severity"] == "low" for one in classifier.provenance["shortcuts"]):
+        return ""
+    return f"TRAINED WITH A SHORTCUT: it may have learnt how files are saved in place of what is in them. See gilt card {model}"
 
 
 def print_detection(found: "Detection", warnings: Sequence[str], *, every: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gilt.cli.detector import trained_note
 from gilt.cli.show import bar, check_outputs, plain, print_table, say, settings_option, warnings_shown
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def explain(model: Path, sources: tuple[Path, ...], output: Path, method: str, l
     _check(model, sources, output, html, bool(classes or origins or root))
     config = _config(settings, method=method, layer=layer, explain=wanted, count=count)
     classifier = load_classifier(model, device=pick_device())
+    if classifier.detects and (note := trained_note(classifier, model)):
+        say(note)
     folder = OverlayFolder(output)
     with warnings_shown(), bar("explaining") as progress:
         shown, said = _shown(classifier, sources, part, root, classes, origins)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gilt.cli.detector import trained_note
 from gilt.cli.show import bar, check_outputs, say, warnings_shown
+from gilt.errors import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +121,7 @@ class _Written:
         if self.output:
             say(f"wrote {self.output}: {self.images:,} images{f', {more}' if more else ''}")
         elif self.bad:
-            say(f"{self.bad:,} of {self.images:,} images are unreadable")
+            say(f"{self.bad:,} of {counted(self.images, 'image')} cannot be read")
 
 
 def _verdicts(classifier: "Classifier", model: Path, paths: Sequence[str], look: "Look", written: _Written) -> None:
@@ -134,6 +136,8 @@ def _verdicts(classifier: "Classifier", model: Path, paths: Sequence[str], look:
             say(f"Content Credentials are not looked for: {MissingExtraError('c2pa-python', 'credentials')}")
         if look.credentials and classifier.calibration is None:
             say("the detector has no validated threshold: 0.5 decides")
+        if look.credentials and (note := trained_note(classifier, model)):
+            say(note)
         if written.output:
             _to_file(classifier, model, found, look, written, progress)
         else:

@@ -32,7 +32,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--workers", type=click.IntRange(1), help="Run so many trials at once [default: 1]."),
             click.option("--html", type=click.Path(path_type=Path), help="The page to write [default: OUTPUT/protocol.html]."),
             click.option("--json", "as_json", is_flag=True, help="Print JSON: plan, lines, mean, worst, gap, notes."),
-            settings_option)):
+            click.option("--equalise", is_flag=True, help="Bring all images to one size and one encoding, in training and in "
+                         "use: short for --set train.equalise=true."), settings_option)):
         command = option(command)
     return command
 
@@ -114,7 +115,8 @@ def _base(choices: dict[str, Any]) -> dict[str, Any]:
     from gilt.files import read_toml
     from gilt.settings import override
 
-    return override(read_toml(choices["config"]) if choices["config"] else {}, choices["settings"])
+    equal = ("train.equalise={}",) if choices["equalise"] else ()
+    return override(read_toml(choices["config"]) if choices["config"] else {}, (*equal, *choices["settings"]))
 
 
 def _year(text: str) -> tuple[str, float | str]:
@@ -163,6 +165,7 @@ def _shortcuts(table: "ImageTable", *, equal: bool) -> list[str]:
 
 
 def _print(result: "ProtocolResult") -> None:
+    from gilt.errors import counted
     from gilt.evaluation.metrics import spoken
     from gilt.reports.protocol import protocol_table, protocol_verdict
     from gilt.studies.protocol_results import SHOWN
@@ -174,7 +177,8 @@ def _print(result: "ProtocolResult") -> None:
     for name in SHOWN:
         where = " at the validated threshold" if name == "balanced_accuracy" else ""
         print_table(*protocol_table(result, name), title=f"\n{spoken(name)}{where}")
-    click.echo(f"95 % intervals: over {len(result.seeds)} seeds or over images, the wider; of a difference, over seeds")
+    seeds = counted(len(result.seeds), "seed")
+    click.echo(f"95 % intervals: over {seeds} or over images, the wider; of a difference, over seeds")
     for note in result.notes:
         click.echo(f"note: {note}")
     for text in result.failed:

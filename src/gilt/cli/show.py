@@ -96,31 +96,35 @@ def bar(text: str) -> Iterator[Callable[..., None]]:
 
 
 class TrainLine:
-    """The line `epoch 7/20  loss 0.412  val 91.3 %  1,840 img/s  0:42 left`: redrawn on a terminal, else one an epoch."""
+    """The line `epoch 7/20  loss 0.412  val 91.3 %  1,840 img/s  0:42 left`: redrawn on a terminal, else one an epoch.
+
+    Val is measured when an epoch is over. So a running line shows that of the epoch before; a line that stays, its own or none.
+    """
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix, self.live = prefix, sys.stderr.isatty()
         self.live_only = False  # inside a study: a terminal sees every epoch, a log file only what comes of the trial
-        self.drawn, self.epoch, self.last = 0.0, 0, ""
+        self.drawn, self.epoch = 0.0, 0
+        self.last: Tick | None = None
 
     def __call__(self, tick: "Tick") -> None:
         ended = tick.step == tick.steps
         if self.live and not ended and time.monotonic() - self.drawn < 0.1:
             return
-        line = self.text(tick)
         if self.live:
-            click.echo(CLEAR + ("" if ended and self.live_only else line), nl=ended and not self.live_only, err=True)
+            line = "" if ended and self.live_only else self.text(tick, None if ended else tick.val_accuracy)
+            click.echo(CLEAR + line, nl=ended and not self.live_only, err=True)
             self.drawn = time.monotonic()
         elif not self.live_only:
             if tick.epoch != self.epoch and self.last:
-                say(self.last)
+                say(self.text(self.last, tick.val_accuracy))
             if ended:
-                say(line)
-        self.epoch, self.last = tick.epoch, line
+                say(self.text(tick, None))
+        self.epoch, self.last = tick.epoch, tick
 
-    def text(self, tick: "Tick") -> str:
-        """Return the line for one tick."""
-        val = "" if tick.val_accuracy is None else f"  val {100 * tick.val_accuracy:.1f} %"
+    def text(self, tick: "Tick", val_accuracy: float | None) -> str:
+        """Return the line for one tick, with a val accuracy or without."""
+        val = "" if val_accuracy is None else f"  val {100 * val_accuracy:.1f} %"
         loss = "" if tick.loss != tick.loss else f"  loss {tick.loss:.3f}"
         return (f"{self.prefix}epoch {tick.epoch}/{tick.epochs}{loss}{val}  {tick.images_per_second:,.0f} img/s  "
                 f"{clock(tick.left)} left")

@@ -164,7 +164,7 @@ def _watch(metric: str = "accuracy") -> "Watch":
     line, running, prefixes = TrainLine(), RunningLine(), {}
 
     def start(trial, number: int, count: int) -> None:
-        line.prefix, line.epoch, line.last = f"[{number}/{count}] {trial.arm} seed {trial.seed}  ", 0, ""
+        line.prefix, line.epoch, line.last = f"[{number}/{count}] {trial.arm} seed {trial.seed}  ", 0, None
         line.live_only = True
         prefixes[trial.arm, trial.seed] = line.prefix
 

@@ -88,7 +88,7 @@ def _watch(metric: str) -> "Watch":
     line = TrainLine()
 
     def start(trial, number: int, count: int) -> None:
-        line.prefix, line.epoch, line.last = f"[{number}/{count}] {trial.arm}  ", 0, ""
+        line.prefix, line.epoch, line.last = f"[{number}/{count}] {trial.arm}  ", 0, None
         line.live_only = True
 
     def done(record: "TrialRecord") -> None:

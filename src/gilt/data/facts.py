@@ -44,7 +44,7 @@ def measure(data: bytes) -> dict[str, Any]:
                       "quality": jpeg_quality(image)}
             pixels = np.asarray(reduced(image), np.float32) / 255
     except UNREADABLE as error:
-        return facts | {"excluded": f"unreadable: {why(error)}"}
+        return facts | {"excluded": f"unreadable: {why(error, data)}"}
     luma = pixels @ LUMA
     return facts | statistics(pixels, luma) | {"phash": perceptual_hash(luma)}
 

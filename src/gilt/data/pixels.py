@@ -40,6 +40,7 @@ MOST_PIXELS = 89_478_485  # Pillow's own line between a large photograph and a d
 MOST_SCANS = 100  # of a JPEG: progressive ones have about ten; each is a walk over all pixels
 STRIP = 512  # rows that transparency is taken off at a time
 LARGE = 4_000_000  # pixels from which an image waits for room in memory
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # of the photographs of many phones
 LONGEST = 8  # times the shorter side: of longer images the ends are cut off before the middle is resized
 _SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker, but for those that stand between the pixels' bits
 _filters = threading.Lock()
@@ -191,8 +192,10 @@ def plain_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")  # a copy costs a fifth of the decoding
 
 
-def why(error: BaseException) -> str:
-    """Return a decoder's complaint as a short text without a memory address."""
+def why(error: BaseException, data: bytes = b"") -> str:
+    """Return a decoder's complaint as a short text without a memory address; `data`, where it is at hand, may say more."""
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC:
+        return "HEIC, which gilt does not read: convert it to JPEG or PNG first"
     text = " ".join(str(error).split(" <_io")[0].split())[:200] or type(error).__name__
     return "empty or no image" if text.startswith("cannot identify") else text
 

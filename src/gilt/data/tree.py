@@ -12,7 +12,8 @@ from gilt.data.containers import PARQUETS, TARS, ZIPS, is_container, opened
 from gilt.errors import TableError, listed
 
 log = logging.getLogger(__name__)
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif",
+            ".heic", ".heif"}  # the last two mostly cannot be read, and are listed with that reason
 SHEETS = {".csv", ".tsv", ".jsonl"}
 
 

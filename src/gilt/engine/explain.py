@@ -23,7 +23,7 @@ from gilt.engine.frozen import device_of
 from gilt.engine.predict import as_predictions, find_images
 from gilt.errors import ConfigError, ImageError, TableError, counted, listed, near
 from gilt.evaluation.attention import Attention, Gatherer, share
-from gilt.evaluation.calibration import calibrated, named
+from gilt.evaluation.calibration import calibrated, named, p_generated, undecided
 from gilt.evaluation.explanation import ALL, ExplainConfig, Explained, Explanation
 from gilt.evaluation.faithfulness import summed_up
 from gilt.models.classifier import Classifier
@@ -136,6 +136,8 @@ class _Run:
         said = as_predictions(self.classifier, self.classifier.logits(images_BCHW).cpu().numpy())
         p_BC = calibrated(said)
         called = named(p_BC, said)
+        band = said.calibration and said.calibration.band
+        unsure = undecided(p_generated(said), said.calibration).tolist() if band else [None] * len(rows)
         wanted = self.settings.explain
         explained = called if wanted == "predicted" else np.full(len(rows), list(self.classifier.classes).index(wanted))
         maps = self.mapper.maps(images_BCHW, explained)
@@ -152,7 +154,7 @@ class _Run:
                 self.measured += 1
                 self.deleter.add(images_BCHW[i], maps[i], int(explained[i]))
             self._fresh.append(Explained(
-                row.name, truth, names[called[i]], float(p_BC[i, explained[i]]), names[explained[i]],
+                row.name, truth, names[called[i]], unsure[i], float(p_BC[i, explained[i]]), names[explained[i]],
                 _known(self.groups[ALL].centre[-1]), _known(inside), None if mask is None else float(mask.mean()),
                 maps[i].astype(np.float16), pixels[i]))
 

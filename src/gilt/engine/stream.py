@@ -32,6 +32,7 @@ from gilt.models.device import threads
 
 BATCH = 64
 PIXELS = 64 * 256 * 256  # of a batch, at most: of larger images there are fewer
+NEAR = 4 * 256 * 256  # the same on a CPU's core: what a network makes of more does not stay in its caches
 Source = tuple[str, bytes | ImageError | None]  # a path, and what was read there already
 
 
@@ -66,7 +67,7 @@ def stream(classifier: Classifier, paths: Iterable[str], look: Look | None = Non
     device, side = device_of(classifier.network), classifier.preprocessing.size
     alone = device.type == "cpu"
     workers = max(1, torch.get_num_threads() if alone else os.cpu_count() or 1)
-    batch = max(1, min(batch, PIXELS // side ** 2))
+    batch = max(1, min(batch, (NEAR if alone else PIXELS) // side ** 2))
     chunk = max(1, batch // (1 + len(CHANGES) if look.stable else 1))
     if expected and alone:
         chunk = min(chunk, math.ceil(expected / workers))
@@ -129,7 +130,7 @@ def _read(path: str, data: bytes | ImageError | None, preprocessing: Preprocessi
             pixels = variants(turned, preprocessing) if look.stable else np.asarray(fit(turned, preprocessing))[None]
             return pixels, Seen(None, None, said, software(image, data) if look.software else None)
     except UNREADABLE as error:
-        return None, Seen(None, f"{path} cannot be read: {why(error)}", said)
+        return None, Seen(None, f"{path} cannot be read: {why(error, data)}", said)
 
 
 def _through(classifier: Classifier, read: Sequence[tuple[np.ndarray | None, Seen]], batch: int

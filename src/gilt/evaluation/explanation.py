@@ -49,6 +49,7 @@ class ExplainConfig(Config):
 class Explained:
     """One image: what it is, what the classifier said, and where it looked.
 
+    `uncertain` says whether a detector's probability lies in the band where nobody can say; None of a classifier without one.
     `p` is the (calibrated) probability of `explained`, the class whose evidence the map shows. `centre` and `inside` are the
     shares of attention in the middle square of half the area and in the mask, beside `area`, the mask's part of the image; None
     without a map, or without a mask. `map` (H, W) float16 in [0, 1] and `pixels` uint8 (H, W, 3) are what the network saw; None
@@ -58,6 +59,7 @@ class Explained:
     path: str
     true: str | None
     predicted: str | None = None
+    uncertain: bool | None = None
     p: float | None = None
     explained: str | None = None
     centre: float | None = None

@@ -114,7 +114,8 @@ class Predictions:
             notes = json.loads(table.schema.metadata[b"gilt predictions"])
             calibration = Calibration(**notes["calibration"]) if "calibration" in notes else None
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} holds no predictions: {error}") from None
+            reason = "gilt evaluate -o writes such a file" if isinstance(error, KeyError | TypeError) else error
+            raise StoreError(f"{path} holds no predictions: {reason}") from None
         logits = np.column_stack([table[f"logit_{name}"].to_numpy() for name in notes["classes"]])
         return cls(table["path"].to_pylist(), table["origin"].to_pylist(), table["class"].to_pylist(), logits,
                    table["error"].to_pylist(), tuple(notes["classes"]), notes["target"], calibration)

@@ -24,7 +24,7 @@ def read_card(path: Path | str, format_: str, *, kind: str, make: str) -> tuple[
             card = json.loads((file.metadata() or {}).get("gilt", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from None
+        raise ModelError(f"{path} is not a safetensors file ({error}), as a {kind} is: make one with {make}") from None
     if not isinstance(card, dict) or card.get("format") != format_:
         raise ModelError(f"{path} is safetensors, but no {kind} of gilt's: make one with {make}")
     return card, tensors

@@ -20,6 +20,7 @@ from gilt.reports.thumbs import is_placeholder, thumbnail_uris
 log = logging.getLogger(__name__)
 SHOWN, SIDE = 10, 84  # images of each kind, and the side of one
 LISTED = 50  # sources in the table
+ENOUGH = 10  # real images that a source must have to stand in the verdict
 KINDS = (("generated, called real", True, False), ("real, called generated", False, True),
          ("generated, called generated", True, True), ("real, called real", False, False))
 
@@ -67,7 +68,7 @@ def detection_verdict(found: Detection) -> list[str]:
         least = found.generators[worst]["recall"]
         lines.append(f"Over {len(found.generators)} generators it finds {percent(found.mean['recall'].value)} on the mean; "
                      f"worst is {worst}, with {percent(least.value)} of {least.n:,}.")
-    worst, rate = next(iter(found.sources.items()), ("", None))
+    worst, rate = next(((name, rate) for name, rate in found.sources.items() if rate.n >= ENOUGH), ("", None))
     if rate and rate.value:
         lines.append(f"Real images are called generated most often where the {found.source} is {worst}: "
                      f"{percent(rate.value)} of {rate.n:,} (95 % interval {percent_interval(rate)}).")

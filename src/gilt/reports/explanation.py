@@ -50,7 +50,9 @@ def mean_maps(groups: Sequence[Attention], *, most: int = MAPS) -> str:
 
     The dashed square is the middle one, of half the area.
     """
-    groups = groups[:most]
+    groups = [one for one in groups if one.blank < one.n][:most]
+    if not groups:
+        return ""
     rows = -(-len(groups) // WIDE)
     figure = Figure(figsize=(2.3 * min(len(groups), WIDE) + 0.7, 2.5 * rows), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, min(len(groups), WIDE))).ravel()
@@ -62,7 +64,7 @@ def mean_maps(groups: Sequence[Attention], *, most: int = MAPS) -> str:
         side = CENTRE ** 0.5
         corner = (width * (1 - side) / 2 - 0.5, height * (1 - side) / 2 - 0.5)
         axis.add_patch(Rectangle(corner, width * side, height * side, fill=False, ls="--", lw=1, ec="#1a202c"))
-        axis.set_title(f"{shortened(one.name, 24)} (n = {one.n:,})", fontsize=9)
+        axis.set_title(f"{shortened(one.name, 24)} (n = {one.n - one.blank:,})", fontsize=9)
     for axis in axes:
         axis.set_axis_off()
     bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, ticks=[0, 1, top])

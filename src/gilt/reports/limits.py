@@ -7,7 +7,8 @@ DETECTOR = (
     "Generators that it never saw, and newer versions of those it did, may pass for real. Its numbers do not cover them.",
     "Photographs from other cameras, other editing and other websites than it learnt from may be called generated.",
     "Re-encoding, resizing, a screenshot or a messenger changes the traces that it looks for. Look at how stable a verdict is.",
-    "It judges a whole image: a photograph with a generated part, or a photograph of a generated image, is neither.",
+    "It gives one verdict for a whole image, and may see its middle only (what goes in, above): a photograph with a generated "
+    "part, or a photograph of a generated image, is neither.",
     "How likely an image is to be generated depends on how many generated ones there are where it comes from; p_generated is "
     "right only where they are as frequent as they were on validation.",
 )
@@ -20,6 +21,8 @@ GENERATOR = (
     "That its images look right says nothing of their worth as training data: a study measures that, on photographs.",
 )
 ELSEWHERE = ("Its authors' training images are not known here: where they are among the test images, the test flatters it.",)
+EQUALISED = ("This detector sees all images at one size and in one encoding; what an earlier encoding or resize left in the "
+             "pixels remains.")
 
 
 def limits(kind: str, provenance: Mapping[str, Any]) -> Sequence[str]:

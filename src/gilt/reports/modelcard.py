@@ -19,7 +19,7 @@ from gilt.evaluation.metrics import spoken
 from gilt.evaluation.predictions import Predictions
 from gilt.models.card import Facts, read_facts
 from gilt.models.classifier import FORMAT, load_classifier
-from gilt.reports.limits import limits
+from gilt.reports.limits import EQUALISED, limits
 from gilt.reports.pages import write_page
 from gilt.settings import parse
 from gilt.training import Calibration, Encoding
@@ -59,16 +59,16 @@ def model_card(path: Path | str, *, judged: Mapping[str, Any] | None = None) -> 
         return _generator(facts)
     card, known = facts.card, facts.card["provenance"]
     judged = judged or known.get("judged")
-    detects = card["target"] == "origin" and REAL in card["classes"]
+    detects, equal = card["target"] == "origin" and REAL in card["classes"], bool(card["preprocessing"].get("equal"))
     sections = [
         Section("What it is", _what(facts, "detector" if detects else "classifier")),
         Section("What goes in", _goes_in(card)), Section("What it learnt from", _learnt(card)),
-        *([Section("What gave the origin away in its training table", _shortcuts(known))] if detects else []),
+        *([Section("What gave the origin away in its training table", _shortcuts(known, equal))] if detects else []),
         *([Section("How a verdict comes about", _verdict(card))] if detects else []),
         Section("How it was judged", (*_val(card), *_judged(judged))),
         Section("What it cannot know", tuple(("", line) for line in limits("detector" if detects else "classifier", known)))]
     warnings = [f"Trained with a shortcut ({one['severity']}): {one['meaning']}" for one in known.get("shortcuts", [])
-                if one["severity"] != "low"]
+                if one["severity"] != "low" and not equal]
     if detects and not card.get("calibration"):
         warnings.append("It has no validated threshold: 0.5 decides, and its probabilities are not calibrated.")
     if not judged:
@@ -181,14 +181,15 @@ def _learnt(card: Mapping[str, Any]) -> Lines:
     return (*((label, text) for label, text in lines.items() if text), *remembers)
 
 
-def _shortcuts(known: Mapping[str, Any]) -> Lines:
+def _shortcuts(known: Mapping[str, Any], equal: bool) -> Lines:
     if known.get("trained") == "elsewhere":
         return (("", "Not known: its training images are not at hand."),)
     if "shortcuts" not in known:
         return (("", "Not looked for: only gilt train does so."),)
     found = known["shortcuts"]
-    return tuple((one["severity"], one["meaning"]) for one in found) or (
-        ("", "Nothing that was looked for: format, size, quality, proportions."),)
+    if not found:
+        return (("", "Nothing that was looked for: format, size, quality, proportions."),)
+    return (*((one["severity"], one["meaning"]) for one in found), *((("", EQUALISED),) if equal else ()))
 
 
 def _verdict(card: Mapping[str, Any]) -> Lines:

@@ -66,4 +66,5 @@ def reliability_picture(found: Detection, p: np.ndarray, generated: np.ndarray) 
 def _histogram(axis: Axes, p: np.ndarray, generated: np.ndarray) -> None:
     edges = np.linspace(0, 1, 21)
     axis.hist([p[~generated], p[generated]], bins=edges, stacked=True, color=[BLUE, GOLD], label=["real", "generated"])
+    axis.set_ylim(top=1.3 * axis.get_ylim()[1])  # room for the legend
     axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")

@@ -15,8 +15,8 @@ from gilt.files import write_bytes, write_text
 SIDE = 224  # pixels: smaller images are shown enlarged by a whole number, pixel by pixel
 LARGEST = 448
 GAP, LINE, PAPER, INK, FADED = 6, 16, "white", "#1a202c", "#5a6472"
-COLUMNS = ("path", "true", "predicted", "p", "explained", "method", "layer", "centre", "inside", "mask_area", "picture",
-           "error")
+COLUMNS = ("path", "true", "predicted", "uncertain", "p", "explained", "method", "layer", "centre", "inside", "mask_area",
+           "picture", "error")
 _HEAT = "inferno"
 
 
@@ -57,7 +57,8 @@ def says(one: Explained) -> str:
     """Return what was said of an image in one line: truth, verdict, and whose evidence the map shows."""
     truth = f"is {one.true}, " if one.true is not None else ""
     empty = "; the map is empty" if one.centre is None else ""
-    return f"{truth}called {one.predicted}; evidence for {one.explained} (p = {one.p:.3f}){empty}"
+    unsure = ", but uncertain" if one.uncertain else ""
+    return f"{truth}called {one.predicted}{unsure}; evidence for {one.explained} (p = {one.p:.3f}){empty}"
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
@@ -98,7 +99,8 @@ class OverlayFolder:
         writer.writerow(COLUMNS)
         for one in found.images:
             numbers = ["" if value is None else f"{value:.6f}" for value in (one.centre, one.inside, one.area)]
-            writer.writerow([one.path, one.true or "", one.predicted or "", "" if one.p is None else f"{one.p:.6f}",
+            unsure = {None: "", True: "yes", False: "no"}[one.uncertain]
+            writer.writerow([one.path, one.true or "", one.predicted or "", unsure, "" if one.p is None else f"{one.p:.6f}",
                              one.explained or "", found.method, found.layer, *numbers, self.names.get(one.path, ""),
                              one.error or ""])
         path = self.folder / "explained.csv"

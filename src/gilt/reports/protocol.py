@@ -12,7 +12,7 @@ from gilt.evaluation.metrics import spoken
 from gilt.evaluation.over_seeds import Cell
 from gilt.reports.pages import write_page
 from gilt.reports.plots import BLUE, GOLD, GREY, shortened, svg
-from gilt.studies.protocol_results import SHOWN, Line, ProtocolResult, in_mean
+from gilt.studies.protocol_results import NO_THRESHOLD, SHOWN, Line, ProtocolResult, in_mean
 
 NEW_WORDS = {"leave-one-generator-out": "on generators that it never saw", "chronological": "on what came next",
              "cross-collection": "on other collections"}
@@ -54,8 +54,9 @@ def protocol_verdict(result: ProtocolResult) -> list[str]:
         said.append(f"{known[0].upper()}{known[1:]} it comes to {_with(other)}: the difference is {gap.value:+.3f}{reach}.")
     recall, false = (result.mean[result.new].get(name) for name in ("recall", "false_positive_rate"))
     if recall and recall.value is not None and false and false.value is not None:
-        said.append(f"At the threshold that validation chose it finds {100 * recall.value:.1f} % of these generated images, "
-                    f"and calls {100 * false.value:.1f} % of the real ones generated.")
+        where = ", or at 0.5 where it had too few images for one," if NO_THRESHOLD in result.notes else ""
+        said.append(f"At the threshold that validation chose{where} it finds {100 * recall.value:.1f} % of these generated "
+                    f"images, and calls {100 * false.value:.1f} % of the real ones generated.")
     chance = [_named(result, line) for line in lines if (line.cells["auroc"].low or 0) <= 0.5]
     if chance:
         said.append(f"Not told from chance, as far as these images and seeds can say: {listed(chance)}.")

@@ -21,6 +21,7 @@ from gilt.evaluation.predictions import Predictions
 from gilt.studies.protocols import FROM, KNOWN, NEW, STUDY, Plan, read_plan
 from gilt.studies.store import Store, TrialRecord
 
+NO_THRESHOLD = "No validated threshold: some detectors had too few validation images, and 0.5 decided."
 ENOUGH = 10  # test images that a generator must have to count in a mean
 SHOWN = ("auroc", "balanced_accuracy", "tpr_at_5_fpr")
 BySeed = dict[int, dict[str, Metric]]
@@ -208,6 +209,5 @@ def _gap(new: BySeed, known: BySeed) -> dict[str, Cell]:
 
 def _notes(predictions: Predictions) -> list[str]:
     n_real = sum(origin == REAL for origin in predictions.origin)
-    notes = [] if predictions.calibration else ["No validated threshold: some detectors had too few validation images, "
-                                                "and 0.5 decided."]
+    notes = [] if predictions.calibration else [NO_THRESHOLD]
     return notes + (rare(n_real, (0.05,)) if n_real else [])
