@@ -73,6 +73,13 @@ def test_an_equalised_detector_is_not_blamed_for_the_formats_of_its_files(world,
         told = next(section.lines for section in card.sections if section.heading.startswith("What gave the origin away"))
         assert ("high", "Format alone tells the origin.") in told
         assert any("in one encoding" in text for _, text in told) != blamed
+        file = str(tmp_path / f"{name}.safetensors")
+        picture = str(next((world / "birds").rglob("*.png")))
+        for words in (["predict", file, picture, "--no-stable"],
+                      ["explain", file, picture, "-o", str(tmp_path / name), "--set", "curves=0"]):
+            done = CliRunner().invoke(command, words)
+            assert done.exit_code == 0, done.output
+            assert ("TRAINED WITH A SHORTCUT" in done.stderr) == blamed
 
 
 

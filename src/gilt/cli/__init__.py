@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     except GiltError as problem:
         code = _fail(str(problem))
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped. What was finished is kept; a scan or study that is run again goes on from there.", err=True)
+        click.echo("\nstopped. What was finished is kept; a scan, a study, a training or a prediction to a file goes on from "
+                   "there when it is run again.", err=True)
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

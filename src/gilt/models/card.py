@@ -59,7 +59,7 @@ def read_facts(path: Path | str) -> Facts:
             card = json.loads((file.metadata() or {}).get("gilt", "null"))
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from None
+        raise ModelError(f"{path} is not a safetensors file ({error}), as models of gilt's are") from None
     format_ = card.get("format") if isinstance(card, dict) else None
     if format_ not in ("gilt classifier 1", "gilt generator 1"):
         raise ModelError(f"{path} is safetensors, but no model of gilt's: gilt train, gilt adopt and gilt generate train make "

@@ -100,8 +100,8 @@ def chronological(table: Path, base: Mapping[str, Any] | None = None, *, seeds: 
     dated rows are cut by time. Raises TableError and ConfigError for what cannot be cut.
     """
     if bool(by) == bool(years):
-        raise ConfigError("a chronological protocol needs to know when: give by, a column of dates or years, or years, one a "
-                          "generator" + (", not both" if by else ""))
+        raise ConfigError("a chronological protocol needs to know when: give by, a column of dates or years (--by), or years, "
+                          "one a generator (--year)" + (", not both" if by else ""))
     rows = _rows(ImageTable.load(table, root=root), base)
     ask = parse(SplitConfig, {"by": by} if by else {"years": dict(years or {})}, where=str(table))
     when, kind = moments(rows.frame, ask)
